@@ -1,0 +1,1 @@
+"""labctl: one lab.yaml for a private inference lab."""

@@ -1,0 +1,1 @@
+"""VRAM: model facts and the memory model of each engine."""
