@@ -1,0 +1,232 @@
+"""What a lab renders to: files, secret files, model files, images and units, by host; and the tree that holds them.
+
+A ``Tree`` is a value. It is compared with what is observed on the hosts (``labctl.plan``) or written to a folder
+(``labctl render``); nothing here touches a disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+from labctl.diagnostics import DocPath
+from labctl.workload import Health, SecretText, Start
+
+
+class Format(StrEnum):
+    """How a secret file's entries are written."""
+
+    ENV = "env"
+    """``NAME="value"`` lines, for compose ``env_file`` and systemd ``EnvironmentFile``."""
+    RAW = "raw"
+    """The one entry's value and nothing else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file with content that may be shown. ``path`` is relative to the host's root."""
+
+    host: str
+    path: str
+    content: bytes
+    mode: int = 0o644
+    origin: DocPath = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content, in hex."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretFile:
+    """A file whose values are only known when it is written. What is compared is a keyed digest, never the value."""
+
+    host: str
+    path: str
+    entries: Mapping[str, SecretText]
+    format: Format = Format.ENV
+    mode: int = 0o600
+    origin: DocPath = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFile:
+    """A model file to be present on a host: fetched once, verified, never shown."""
+
+    host: str
+    path: str
+    url: str
+    """``https://…``, ``hf://org/repo/file``, ``file:///…``."""
+    size: int | None = None
+    sha256: str | None = None
+    origin: DocPath = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A container image that is built on the host, once, from files of the tree."""
+
+    host: str
+    reference: str
+    context: str
+    """Folder of the tree (relative to the host's root) that holds the Dockerfile."""
+    origin: DocPath = ()
+
+
+class Manager(StrEnum):
+    """Who starts and stops units on a host."""
+
+    COMPOSE = "compose"
+    SYSTEMD = "systemd"
+    SYSTEMD_USER = "systemd-user"
+    SUPERVISOR = "supervisor"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """Something that a manager runs.
+
+    Attributes:
+        name: the workload's name.
+        id: how the manager calls it: a compose service, a systemd unit, a supervisor program.
+        project: path (relative to the host's root) of the file that the manager loads: compose.yaml, supervisord.conf;
+            of the unit file itself for systemd.
+        fingerprint: digest of everything whose change must restart it: its rendered definition and the content of
+            its configuration files (not of secrets: those count by their own digest).
+        files: paths whose change restarts it, SecretFile and ModelFile paths among them.
+        after: units of the same host that must be healthy before it starts.
+        check: host-side URL or None: where the executor may ask for its health from outside.
+    """
+
+    host: str
+    name: str
+    id: str
+    manager: Manager
+    project: str
+    fingerprint: str
+    files: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    health: Health | None = None
+    check: str | None = None
+    start: Start = Start.ALWAYS
+    origin: DocPath = ()
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostRoot:
+    """Where a host's part of the tree lands."""
+
+    host: str
+    root: str
+    """Absolute folder; ``~`` is the applying user's home. ``/`` for most targets."""
+    state: str
+    """Folder (relative to ``root``) for labctl's manifest, lock and audit log."""
+    managers: tuple[Manager, ...] = ()
+    address: str = "localhost"
+
+
+Artefact = File | SecretFile | ModelFile
+
+
+class TreeError(ValueError):
+    """Two artefacts claim one path, or a path leaves its root: a bug in a target, or a clash of user overrides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Everything a lab renders to. Use ``Tree.of``; iteration is sorted, paths are unique per host."""
+
+    artefacts: tuple[Artefact, ...] = ()
+    images: tuple[Image, ...] = ()
+    units: tuple[Unit, ...] = ()
+    roots: Mapping[str, HostRoot] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, items: Iterable[Artefact | Image | Unit | HostRoot]) -> Tree:
+        """Sort and check; TreeError on a clash or an unsafe path."""
+        artefacts: dict[tuple[str, str], Artefact] = {}
+        images: dict[tuple[str, str], Image] = {}
+        units: dict[tuple[str, str], Unit] = {}
+        roots: dict[str, HostRoot] = {}
+        for item in items:
+            match item:
+                case HostRoot():
+                    roots[item.host] = item
+                case Image():
+                    images[item.host, item.reference] = item
+                case Unit():
+                    _add(units, (item.host, item.name), item)
+                case _:
+                    _check_path(item.path)
+                    _add(artefacts, (item.host, item.path), item)
+        return cls(
+            tuple(artefacts[k] for k in sorted(artefacts)),
+            tuple(images[k] for k in sorted(images)),
+            tuple(units[k] for k in sorted(units)),
+            {k: roots[k] for k in sorted(roots)},
+        )
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Names of the hosts that have a root, sorted."""
+        return tuple(self.roots)
+
+    def of_host(self, host: str) -> Tree:
+        """Return the part of one host."""
+        return Tree(
+            tuple(a for a in self.artefacts if a.host == host),
+            tuple(i for i in self.images if i.host == host),
+            tuple(u for u in self.units if u.host == host),
+            {k: v for k, v in self.roots.items() if k == host},
+        )
+
+    def files(self) -> Iterator[File]:
+        """The artefacts whose content may be shown."""
+        return (a for a in self.artefacts if isinstance(a, File))
+
+    def digest(self) -> str:
+        """SHA-256 over everything that can be known without secrets."""
+        lines = [_line(a) for a in self.artefacts]
+        lines += [f"unit {u.host}:{u.name} {u.fingerprint} {u.start}" for u in self.units]
+        lines += [f"image {i.host}:{i.reference}" for i in self.images]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _line(artefact: Artefact) -> str:
+    where = f"{artefact.host}:{artefact.path}"
+    match artefact:
+        case File():
+            return f"file {where} {artefact.mode:o} {artefact.digest}"
+        case SecretFile():
+            entries = {name: _parts(text) for name, text in artefact.entries.items()}
+            return f"secret {where} {artefact.mode:o} {artefact.format} {json.dumps(entries)}"
+        case ModelFile():
+            return f"model {where} {artefact.url} {artefact.sha256}"
+
+
+def _parts(text: SecretText) -> list[str | dict[str, str]]:
+    return [part if isinstance(part, str) else {"secret": part.name} for part in text.parts]
+
+
+K = tuple[str, str]
+V = TypeVar("V")
+
+
+def _add(known: dict[K, V], key: K, item: V) -> None:
+    if known.setdefault(key, item) is not item:
+        message = f"two artefacts for {key[0]}:{key[1]}"
+        raise TreeError(message)
+
+
+def _check_path(path: str) -> None:
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or str(pure) != path or path in {"", "."}:
+        message = f"unsafe path {path!r}"
+        raise TreeError(message)

@@ -1,0 +1,310 @@
+"""The intermediate form between the two axes: what has to run, said once, for every target.
+
+An engine, service or gateway produces ``Workload`` values and never names a target; a target spells them and never
+names an engine. Everything here is final: ports are allocated, devices chosen, names fixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from labctl.diagnostics import DocPath
+
+
+class Capability(StrEnum):
+    """Something that a workload may need and a target may be unable to express."""
+
+    CONTAINER = "container images"
+    NATIVE = "programs of the host"
+    GPU = "GPU access"
+    MEMORY_LIMIT = "memory limits"
+    SWAP_LIMIT = "swap limits"
+    CPU_LIMIT = "CPU limits"
+    SHARED_MEMORY = "a larger /dev/shm"
+    LOCKED_MEMORY = "locked memory"
+    VOLUME = "data volumes"
+    ON_DEMAND = "workloads that are created but not started"
+    CONFIG_FILE = "configuration files"
+    SECRET_ENV = "secrets in the environment"  # noqa: S105 - a capability's name
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """A secret by name. Its value exists only in the executor that writes it."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecretText:
+    """A text with secrets in it, e.g. a database URL: literal parts and references, joined when written."""
+
+    parts: tuple[str | SecretRef, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the secrets in it, in order of first use."""
+        return tuple(dict.fromkeys(p.name for p in self.parts if isinstance(p, SecretRef)))
+
+
+EnvValue = str | SecretText
+
+
+class Accelerator(StrEnum):
+    """How a program drives a GPU."""
+
+    CUDA = "cuda"
+    ROCM = "rocm"
+    VULKAN = "vulkan"
+
+
+@dataclass(frozen=True, slots=True)
+class GpuDevice:
+    """One physical card (or slice of one) of a host."""
+
+    index: int
+    """Position on the PCI bus, from 0."""
+    uuid: str | None = None
+    """``GPU-…`` as the driver reports it, where known."""
+
+
+class GpuAccess(StrEnum):
+    """How a container engine hands NVIDIA cards to a container."""
+
+    RESERVATION = "reservation"
+    CDI = "cdi"
+    RUNTIME = "runtime"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuClaim:
+    """The cards that a workload uses, all on one host.
+
+    Attributes:
+        accelerator: how the program drives them.
+        devices: in the order in which the program numbers them.
+        budget: bytes per device it may take.
+        access: how a container gets them.
+        group_ids: numeric ids of the host's ``video`` and ``render`` groups (AMD and Vulkan containers).
+        unified: GPU memory is system memory (Strix Halo, Jetson).
+    """
+
+    accelerator: Accelerator
+    devices: tuple[GpuDevice, ...]
+    budget: tuple[int, ...] = ()
+    access: GpuAccess = GpuAccess.RESERVATION
+    group_ids: tuple[int, ...] = ()
+    unified: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A folder of the host or a named volume, seen inside a container."""
+
+    source: str
+    """A host path, or a volume's name when ``volume``."""
+    target: str
+    read_only: bool = False
+    volume: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigFile:
+    """A file that belongs to one workload. Its content holds no secret."""
+
+    name: str
+    """File name under the workload's own folder, e.g. ``config.yaml``."""
+    content: str
+    target: str
+    """Where a container sees it. In a native program's arguments ``{config:NAME}`` stands for its place on the host."""
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """A TCP port that a workload listens on."""
+
+    name: str
+    listen: int
+    """The port inside the container; for a native program the host's own."""
+    published: int | None
+    """The port on the host, None when only neighbours in the same network reach it."""
+    bind: str = "127.0.0.1"
+    """The host address it is reachable at."""
+
+
+class Probe(StrEnum):
+    """What an image has on board to ask its own health endpoint."""
+
+    CURL = "curl"
+    WGET = "wget"
+    PYTHON = "python3"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How to tell that a workload is ready. Either an HTTP GET that answers 2xx, or a command inside.
+
+    Durations are in seconds.
+    """
+
+    path: str | None = None
+    port: str = "http"
+    """Name of the ``Port`` that ``path`` is asked on."""
+    command: tuple[str, ...] = ()
+    interval: int = 15
+    timeout: int = 5
+    retries: int = 3
+    start_period: int = 60
+    """How long it may take to start before a failure counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """The container form of a workload."""
+
+    image: str
+    args: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] | None = None
+    mounts: tuple[Mount, ...] = ()
+    env: Mapping[str, EnvValue] = field(default_factory=dict)
+    """Extra environment of this form only."""
+    probe: Probe = Probe.CURL
+    shm_size: int | None = None
+    """Bytes of /dev/shm."""
+    init: bool = True
+    user: str | None = None
+    local_image: bool = False
+    """Built on the host by labctl: never pulled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Native:
+    """The form of a workload as a program of the host. Paths in ``args`` are host paths."""
+
+    program: str
+    """Absolute path, or a name to be found on PATH; ``{python}`` is the Python that runs labctl (local target)."""
+    args: tuple[str, ...] = ()
+    env: Mapping[str, EnvValue] = field(default_factory=dict)
+    user: str | None = None
+    locked_memory: bool = False
+
+
+class Start(StrEnum):
+    """When a workload runs."""
+
+    ALWAYS = "always"
+    ON_DEMAND = "on-demand"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """One thing that runs on one host.
+
+    Attributes:
+        name: unique in the lab; a DNS label.
+        host: name of its host.
+        forms: how it can be run, best first; a target takes the first one it accepts.
+        env: environment of every form.
+        files: configuration files.
+        ports: what it listens on.
+        gpu: its cards, None when it needs none.
+        health: how to see that it is ready.
+        after: names of workloads on the same host that must be healthy before it starts.
+        memory_limit: bytes of RAM; swap_limit: bytes of RAM + swap together.
+        cpus: CPU cores it may use at most.
+        models: names of ``ModelFile`` paths that it reads (relative to the host's models folder).
+        start: whether it is started with the lab or on demand.
+        origin: the part of lab.yaml that asked for it.
+        restart_on: extra text whose change must restart it (beside what it renders to).
+        extra: per target name, a mapping merged last into what the target renders for it.
+        description: a few words for humans.
+    """
+
+    name: str
+    host: str
+    forms: tuple[Container | Native, ...]
+    env: Mapping[str, EnvValue] = field(default_factory=dict)
+    files: tuple[ConfigFile, ...] = ()
+    ports: tuple[Port, ...] = ()
+    gpu: GpuClaim | None = None
+    health: Health | None = None
+    after: tuple[str, ...] = ()
+    memory_limit: int | None = None
+    swap_limit: int | None = None
+    cpus: float | None = None
+    models: tuple[str, ...] = ()
+    start: Start = Start.ALWAYS
+    origin: DocPath = ()
+    extra: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    description: str = ""
+
+    def port(self, name: str = "http") -> Port:
+        """Return the port of that name; KeyError when there is none."""
+        for port in self.ports:
+            if port.name == name:
+                return port
+        raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """How consumers on the same host reach a workload: decided by the target, used to link workloads."""
+
+    by_name: bool
+    """True when workloads of one host share a private network and reach each other as ``http://<workload>:<listen>``."""
+
+
+class Task(StrEnum):
+    """What a model is asked to do; decides the API and the gateway's health mode."""
+
+    CHAT = "chat"
+    COMPLETE = "complete"
+    EMBED = "embed"
+    RERANK = "rerank"
+    TRANSCRIBE = "transcribe"
+    SPEAK = "speak"
+    IMAGE = "image"
+
+
+class ApiFlavour(StrEnum):
+    """The protocol that a model server speaks, so that a gateway can choose its client."""
+
+    OPENAI = "openai"
+    """OpenAI-compatible; the model name is not checked."""
+    VLLM = "vllm"
+    OLLAMA = "ollama"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One model on one server, as a gateway sees it. URLs are built when the gateway's own host is known.
+
+    Attributes:
+        workload: the server's name, its port's name in ``port``.
+        backend_model: the model name that the server reports.
+        serves: public names, the first is the main one.
+        rpm/tpm/parallel: limits of this one server; None is no limit.
+        timeout: seconds a request may take, None for the gateway's default.
+        on_demand: the server is not always up: it must not be probed with requests.
+    """
+
+    workload: str
+    host: str
+    port: str = "http"
+    flavour: ApiFlavour
+    task: Task
+    backend_model: str
+    serves: tuple[str, ...]
+    rpm: int | None = None
+    tpm: int | None = None
+    parallel: int | None = None
+    timeout: int | None = None
+    context: int | None = None
+    on_demand: bool = False
+    label: str = ""
+    """What tells it from its siblings, e.g. ``ash-gpu0``."""
+    origin: DocPath = ()
