@@ -41,7 +41,7 @@ class Kind:
     example: str
 
     def parse(self, text: str) -> int:
-        """Return the value in the base unit; QuantityError when the unit is unknown, missing, or the value not whole."""
+        """Return the value in the base unit; QuantityError when the unit is unknown or missing, or it is not whole."""
         match = _NUMBER.fullmatch(text)
         if match is None:
             message = f"`{text}` is not a {self.name}; write for example `{self.example}`"

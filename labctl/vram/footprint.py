@@ -17,7 +17,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceBytes:
-    """What one process takes on one GPU, in bytes. ``other`` is what fits none of the parts (CUDA graphs, non-torch)."""
+    """What one process takes on one GPU, in bytes. ``other`` fits none of the parts: CUDA graphs, non-torch."""
 
     weights: int = 0
     context: int = 0
