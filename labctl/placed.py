@@ -1,4 +1,4 @@
-"""Hosts once everything about them is known: cards enumerated, folders chosen. Read by engines, services and targets."""
+"""Hosts and servers once everything about them is decided: cards, folders, ports. Read by engines and targets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from labctl.diagnostics import DocPath
-from labctl.workload import Accelerator, GpuAccess, GpuClaim, GpuDevice
+from labctl.vram.facts import GgufFacts, HfFacts
+from labctl.workload import Accelerator, GpuAccess, GpuClaim, GpuDevice, Probe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,3 +112,86 @@ class PlacedHost:
             group_ids=self.group_ids,
             unified=any(g.unified for g in gpus),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedModel:
+    """A model on a host.
+
+    Attributes:
+        name: its key in ``models``.
+        source: as written in lab.yaml.
+        file: its file in the host's models folder, None when the engine fetches it itself.
+        projector: its projector's file there.
+        facts: what is known of it; None when nothing is.
+        chat_template: name of a template, or None for the model's own.
+        revision: commit of its repository.
+    """
+
+    name: str
+    source: str
+    file: str | None = None
+    projector: str | None = None
+    gguf: GgufFacts | None = None
+    hf: HfFacts | None = None
+    projector_facts: GgufFacts | None = None
+    exact: bool = True
+    chat_template: str | None = None
+    quantization: str | None = None
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """The build of an engine that the compatibility gate chose for a server.
+
+    Attributes:
+        flavour: e.g. ``cuda12``, ``vulkan``, ``embedded``.
+        version: of the engine, e.g. ``b11549``.
+        image: the container image, None for a program of the host.
+        accelerator: how it drives the cards; None on the CPU.
+        probe: what the image can ask its own health with.
+        settings: what the gate decided beyond the build, e.g. ``attention_backend``.
+    """
+
+    flavour: str
+    version: str
+    image: str | None = None
+    accelerator: Accelerator | None = None
+    probe: Probe = Probe.CURL
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """One server of a deployment: what an engine turns into a workload.
+
+    Attributes:
+        name: the workload's name, unique in the lab.
+        deployment: its key in ``deployments``.
+        label: what tells it from its siblings, e.g. ``ash-gpu0``.
+        port: the port it listens on when it is a program of the host, and is published at when a container.
+        published: whether others than its neighbours on a private network reach it.
+        bind: the host address it listens or is published at.
+        budget: bytes per card it may take, in the order of ``gpus``.
+        models: the models that it serves.
+        after: servers of the same host that must be healthy before it starts.
+        rpm/tpm: its share of the deployment's limits.
+    """
+
+    name: str
+    deployment: str
+    label: str
+    host: PlacedHost
+    runtime: Runtime
+    models: tuple[PlacedModel, ...] = ()
+    gpus: tuple[PlacedGpu, ...] = ()
+    budget: tuple[int, ...] = ()
+    port: int = 8080
+    published: bool = True
+    bind: str = "127.0.0.1"
+    after: tuple[str, ...] = ()
+    rpm: int | None = None
+    tpm: int | None = None
+    on_demand: bool = False
+    origin: DocPath = ()

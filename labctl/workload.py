@@ -163,6 +163,16 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageBuild:
+    """An image that is built on the host, once however many workloads use it."""
+
+    name: str
+    """Folder of its files."""
+    files: Mapping[str, str]
+    """File name → text; a ``Dockerfile`` among them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
     """The container form of a workload."""
 
@@ -177,8 +187,13 @@ class Container:
     """Bytes of /dev/shm."""
     init: bool = True
     user: str | None = None
-    local_image: bool = False
-    """Built on the host by labctl: never pulled."""
+    build: ImageBuild | None = None
+    """How to build ``image`` on the host; None when it is pulled."""
+
+    @property
+    def local_image(self) -> bool:
+        """Whether the image is built on the host by labctl and never pulled."""
+        return self.build is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,32 @@
+"""A llama.cpp image for cards and CPUs that no published image serves, built on the host."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Final
+
+from labctl.engines import Template
+from labctl.model.deployment import Build
+from labctl.placed import Runtime
+from labctl.workload import ImageBuild
+
+X86_EXTENSIONS: Final = ("AVX", "AVX2", "AVX512", "BMI2", "F16C", "FMA")
+"""CMake options ``GGML_<NAME>`` that are on by default in a native build (ggml/CMakeLists.txt, b11549)."""
+
+
+def image_build(build: Build, runtime: Runtime, template: Template) -> ImageBuild:
+    """Return the Dockerfile; its name holds a digest of it, so that a changed build is another image."""
+    from jinja2 import StrictUndefined  # noqa: PLC0415 - only labs that build an image need Jinja
+    from jinja2.sandbox import SandboxedEnvironment  # noqa: PLC0415
+
+    environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
+    text = environment.from_string(template("llama.cpp/Dockerfile.j2")).render(
+        version=build.version or runtime.version,
+        cuda=build.cuda,
+        architectures=";".join(c.replace(".", "") for c in build.capabilities),
+        cmake_flags=[f"-DGGML_{x}=OFF" for x in X86_EXTENSIONS] if build.cpu == "baseline" else [],
+        native="OFF" if build.cpu == "baseline" else "ON",
+    )
+    digest = hashlib.sha256(json.dumps(text).encode()).hexdigest()[:12]
+    return ImageBuild(name=f"llama.cpp:{build.version or runtime.version}-{digest}", files={"Dockerfile": text})

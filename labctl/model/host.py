@@ -1,0 +1,116 @@
+"""Hosts: machines, their cards, and where labctl may put things."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from labctl.model.base import Block, Name, PortNumber, Positive, Power, SecretName, Size
+from labctl.model.fields import OneOrMany, conflict
+
+CpuFeature = Literal["sse42", "avx", "avx2", "fma", "f16c", "bmi2", "avx512", "neon", "dotprod", "sve"]
+
+
+class Ssh(Block):
+    """How to log in. What is left out comes from ``~/.ssh/config``."""
+
+    user: Annotated[str | None, Field(description="login name")] = None
+    port: Annotated[PortNumber | None, Field(description="port of its SSH server")] = None
+    identity: Annotated[str | None, Field(description="private key file")] = None
+    jump: Annotated[str | None, Field(description="host to go through, as for `ssh -J`")] = None
+
+
+class Cpu(Block):
+    """The processor. Left out, any x86-64 or aarch64 baseline is assumed."""
+
+    cores: Annotated[Positive | None, Field(description="number of cores")] = None
+    features: Annotated[
+        tuple[CpuFeature, ...] | None,
+        Field(description="instruction sets beyond the baseline; `[]` says that it has none"),
+    ] = None
+
+
+class Gpu(Block):
+    """One kind of card in a host."""
+
+    model: Annotated[str, Field(description="name of the card, as in `labctl explain gpus`", examples=["RTX 3070"])]
+    count: Annotated[Positive, Field(description="how many of them")] = 1
+    uuid: Annotated[
+        OneOrMany[Annotated[str, Field(pattern=r"^(GPU|MIG)-[0-9a-fA-F-]+$")]],
+        Field(description="UUIDs as `nvidia-smi -L` prints them, one per card"),
+    ] = ()
+    memory: Annotated[Size | None, Field(description="memory per card, where it differs from the catalogue")] = None
+    reserve: Annotated[Size, Field(description="memory per card that labctl leaves free")] = 0
+    power_limit: Annotated[Power | None, Field(description="limit per card", examples=["90 W"])] = None
+
+    @model_validator(mode="after")
+    def _uuids_match(self) -> Self:
+        if self.uuid and len(self.uuid) != self.count:
+            conflict(f"`uuid` lists {len(self.uuid)} cards and `count` says {self.count}", "list one UUID per card")
+        return self
+
+
+class GroupIds(Block):
+    """Numeric ids of the host's groups that own the GPU devices (``getent group video render``)."""
+
+    video: int = 44
+    render: int = 105
+
+
+class K3s(Block):
+    """A k3s node or cluster: where its workloads go."""
+
+    namespace: Annotated[Name, Field(description="namespace of the lab")] = "labctl"
+    domain: Annotated[str | None, Field(description="ingress hosts are `<service>.<domain>`")] = None
+    storage_class: str = "local-path"
+    disable: Annotated[tuple[str, ...], Field(description="k3s components that are not installed")] = ()
+    context: Annotated[str | None, Field(description="kubeconfig context")] = None
+
+
+class Nixos(Block):
+    """A NixOS machine."""
+
+    release: Annotated[Literal["25.11", "26.05", "26.11"], Field(description="NixOS release")] = "26.05"
+    tailscale: Annotated[SecretName | None, Field(description="secret that holds the auth key")] = None
+    disk: Annotated[str | None, Field(description="disk to partition on first install", examples=["/dev/vda"])] = None
+
+
+class Host(Block):
+    """One machine of the lab."""
+
+    address: Annotated[str, Field(description="name or IP address; `localhost` is this machine", min_length=1)] = (
+        "localhost"
+    )
+    target: Annotated[str, Field(description="what runs its workloads", examples=["compose"])]
+    ssh: Ssh = Ssh()
+    bind: Annotated[str | None, Field(description="address that serves other machines; default `address`")] = None
+    arch: Literal["x86_64", "aarch64"] = "x86_64"
+    cpu: Cpu = Cpu()
+    memory: Annotated[Size | None, Field(description="RAM; without it RAM is not checked")] = None
+    reserve: Annotated[Size | None, Field(description="RAM left for the system, default 1 GiB")] = None
+    gpus: tuple[Gpu, ...] = ()
+    driver: Annotated[str | None, Field(description="GPU driver version", examples=["580.65"])] = None
+    gpu_access: Annotated[
+        Literal["reservation", "cdi", "runtime"], Field(description="how containers get NVIDIA cards")
+    ] = "reservation"
+    group_ids: Annotated[GroupIds | None, Field(description="groups of /dev/dri and /dev/kfd for AMD containers")] = (
+        None
+    )
+    models: Annotated[str | None, Field(description="folder for model files", pattern=r"^[/~].*")] = None
+    user: Annotated[str | None, Field(description="user that native services run as")] = None
+    compose: Annotated[dict[str, Any], Field(description="options of the compose target")] = {}
+    systemd: Annotated[dict[str, Any], Field(description="options of the systemd target")] = {}
+    local: Annotated[dict[str, Any], Field(description="options of the local target")] = {}
+    k3s: Annotated[K3s | None, Field(description="options of the k3s target")] = None
+    nixos: Annotated[Nixos | None, Field(description="options of the NixOS target")] = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is the machine that labctl runs on."""
+        return self.address in {"localhost", "127.0.0.1", "::1"}
+
+    def target_options(self) -> dict[str, Any]:
+        """Return the block of its own target."""
+        block = {"compose": self.compose, "systemd": self.systemd, "local": self.local}.get(self.target, {})
+        return dict(block)
