@@ -1,0 +1,118 @@
+"""Which weights lie where, and how many bytes that is on each device.
+
+Source: llama.cpp b11549, ``src/llama-model.cpp`` (``load_tensors``: split points, ``get_layer_buft_list``),
+``src/llama-model-loader.cpp`` (``create_tensor``), ``src/llama-arch.cpp`` (which tensors are input or output tensors).
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from math import prod
+from struct import pack, unpack
+
+from labctl.vram.facts import Tensor
+from labctl.vram.llama_cpp.backends import CUDA_ALIGNMENT, HOST_ALIGNMENT
+from labctl.vram.llama_cpp.model import Model
+from labctl.vram.llama_cpp.quants import block, pad, row_padding_bytes
+from labctl.vram.llama_cpp.settings import Settings
+
+_INPUT = ("token_embd.", "token_embd_norm.", "token_types.", "position_embd.", "per_layer_token_embd.")
+"""Tensors that always stay on the host (``LLM_TENSOR_LAYER_INPUT``)."""
+_BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
+_EXPERTS = re.compile(r"ffn_(up|down|gate|gate_up)_(ch|)exps")
+_ROPE = re.compile(r"rope_(freqs|factors_(long|short))")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where each layer and tensor of a model lies. Device ``gpus`` is the host."""
+
+    model: Model
+    settings: Settings
+
+    @property
+    def gpus(self) -> int:
+        """Number of GPUs in use."""
+        if self.settings.backend == "cpu":
+            return 0
+        return 1 if self.settings.split_mode == "none" else self.settings.devices
+
+    @cached_property
+    def _split_points(self) -> list[float]:
+        shares = [float(s) for s in self.settings.tensor_split] or [float(b) for b in self.settings.free_memory]
+        shares = (shares + [0.0] * self.gpus)[: self.gpus]
+        if not any(shares):
+            shares = [1.0] * self.gpus
+        points = list(accumulate(shares, lambda a, b: _f32(a + b)))
+        return [_f32(p / points[-1]) for p in points]
+
+    def layer(self, il: int) -> int:
+        """Device of block ``il``; the output layer is block ``all_layers``."""
+        total = self.model.all_layers + 1
+        first = max(total - self.settings.gpu_layers, 0)
+        active = min(self.settings.gpu_layers, total)
+        if not self.gpus or il < first or il - first >= active:
+            return self.gpus
+        return min(bisect_right(self._split_points, _f32((il - first) / active)), self.gpus - 1)
+
+    @cached_property
+    def output(self) -> int:
+        """Device of the output layer."""
+        return self.layer(self.model.all_layers)
+
+    def homes(self, tensor: Tensor) -> Iterator[int]:
+        """Devices that hold a copy of a tensor."""
+        name = tensor.name
+        match = _BLOCK.match(name)
+        if match:
+            yield self.block_tensor(int(match[1]), match[2])
+        elif _ROPE.match(name):
+            yield from {self.layer(il) for il in range(self.model.all_layers)}
+        elif name.startswith(_INPUT):
+            yield self.gpus
+            if name == self.model.output_name:
+                yield self.output
+        else:
+            yield self.output
+
+    def block_tensor(self, il: int, suffix: str) -> int:
+        """Device of tensor ``suffix`` of block ``il``."""
+        if il < self.settings.cpu_moe_layers and _EXPERTS.search(suffix):
+            return self.gpus
+        return self.layer(il)
+
+    @cached_property
+    def weights(self) -> list[int]:
+        """Bytes of weights on each GPU, then on the host."""
+        sums = [0] * (self.gpus + 1)
+        for tensor in self.model.facts.tensors:
+            if self.unused(tensor.name):
+                continue
+            for device in self.homes(tensor):
+                sums[device] += tensor_bytes(tensor, host=device == self.gpus)
+        return sums
+
+    def unused(self, name: str) -> bool:
+        """Whether llama.cpp skips a tensor of the file (``TENSOR_SKIP``)."""
+        match = _BLOCK.match(name)
+        return bool(match) and int(match[1]) >= self.model.layers if match else False
+
+
+def tensor_bytes(tensor: Tensor, *, host: bool) -> int:
+    """Bytes of a weight in a buffer, alignment and CUDA's row padding included."""
+    per, size = block(tensor.type)
+    nbytes = prod(tensor.shape) // per * size
+    if host:
+        return pad(nbytes, HOST_ALIGNMENT)
+    return pad(nbytes + row_padding_bytes(tensor.type, tensor.shape[0]), CUDA_ALIGNMENT)
+
+
+def _f32(value: float) -> float:
+    """Round to single precision, in which llama.cpp computes the split."""
+    result: float = unpack("f", pack("f", value))[0]
+    return result

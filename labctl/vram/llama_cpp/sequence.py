@@ -1,0 +1,60 @@
+"""Which blocks to build: a run of equal blocks is cut to a few, which leaves every buffer's size as it is.
+
+Two blocks are equal when they have the same tensors by shape, lie on the same devices, and are of the same kind. After
+two or three equal blocks the allocator's free list repeats, so more of them allocate the same addresses again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from labctl.vram.llama_cpp.cache import Cache
+from labctl.vram.llama_cpp.placement import Placement
+
+KEPT = 3
+"""Repetitions of a pattern that are built."""
+LONGEST = 8
+"""Longest pattern looked for, in blocks."""
+
+
+def shortened(placement: Placement, cache: Cache) -> list[int]:
+    """Indices of the blocks to build, in order."""
+    model = placement.model
+    suffixes: dict[int, list[Hashable]] = {il: [] for il in range(model.layers)}
+    for tensor in model.facts.tensors:
+        head, _, rest = tensor.name.partition(".")
+        number, _, suffix = rest.partition(".")
+        if head != "blk" or not number.isdigit() or int(number) not in suffixes:
+            continue
+        device = placement.block_tensor(int(number), suffix)
+        kind = tensor.type if device == placement.gpus else None
+        suffixes[int(number)].append((suffix, tensor.shape, device, kind))
+    kinds = [
+        (tuple(suffixes[il]), placement.layer(il), model.swa(il), model.recurrent(il), cache.attends(il), il % 4 == 3)
+        for il in range(model.layers)
+    ]
+    return cut(kinds)
+
+
+def cut(kinds: Sequence[Hashable]) -> list[int]:
+    """Drop repetitions of the shortest repeating patterns beyond the third, wherever they are."""
+    numbers: dict[Hashable, int] = {}
+    ids = [numbers.setdefault(kind, len(numbers)) for kind in kinds]
+    kept: list[int] = []
+    i = 0
+    while i < len(ids):
+        best, skip = 1, 0
+        for period in range(1, LONGEST + 1):
+            end = i + period
+            while end < len(ids) and ids[end] == ids[end - period]:
+                end += 1
+            extra = (end - i) // period - KEPT
+            if extra > 0 and extra * period > skip:
+                best, skip = period, extra * period
+        if skip:
+            kept += range(i, i + (KEPT - 1) * best)
+            i += (KEPT - 1) * best + skip
+        else:
+            kept.append(i)
+            i += 1
+    return kept
