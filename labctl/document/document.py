@@ -76,6 +76,8 @@ class Document:
                 node = entry.value
             elif isinstance(content, tuple) and isinstance(part, int) and 0 <= part < len(content):
                 node, entry = content[part], None
+            elif part == 0 and not isinstance(content, tuple):
+                continue  # one element where a list may stand: the schema counts it as the first
             else:
                 return _Found(node, entry, whole=False, uses=tuple(uses))
             uses += [node.use] if node.use else []
