@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from labctl.vram.llama_cpp import deltanet, encoder, hybrid, latent
 from labctl.vram.llama_cpp.experts import Routing
 from labctl.vram.llama_cpp.scene import Scene
 from labctl.vram.llama_cpp.transformer import Recipe, build
@@ -30,9 +31,28 @@ RECIPES: dict[str, Recipe] = {
 }
 """Architecture → recipe."""
 
+OWN: dict[str, Callable[[Scene], None]] = {
+    "deepseek2": latent.build,
+    "mamba": hybrid.build_mamba,
+    "mamba2": hybrid.build_mamba,
+    "granitehybrid": hybrid.build_granite,
+    "lfm2": hybrid.build_lfm2,
+    "lfm2moe": hybrid.build_lfm2,
+    "qwen3next": deltanet.build,
+    "bert": encoder.build,
+    "nomic-bert": encoder.build,
+    "nomic-bert-moe": encoder.build,
+    "jina-bert-v2": encoder.build,
+    "jina-bert-v3": encoder.build,
+}
+"""Architecture → builder of its own."""
+
 
 def builder(arch: str) -> tuple[Callable[[Scene], None], bool]:
     """The function that builds an architecture's graph, and whether it is that architecture's own."""
+    own = OWN.get(arch)
+    if own is not None:
+        return own, True
     recipe = RECIPES.get(arch)
     if recipe is None:
         return (lambda scene: build(scene, PLAIN)), False

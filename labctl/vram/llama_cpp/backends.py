@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from labctl.vram.llama_cpp.builds import Rules
 from labctl.vram.llama_cpp.graph import Node, VIEW_OPS
-from labctl.vram.llama_cpp.quants import is_quantized, pad, row_padding_bytes
+from labctl.vram.llama_cpp.quants import block, is_quantized, pad, row_padding_bytes
 
 CUDA_ALIGNMENT = 128
 HOST_ALIGNMENT = 32
@@ -84,14 +84,10 @@ def _with_f16_copies(node: Node, size: int) -> int:
         return size  # the vector kernel reads them as they are
     if k.type != "F16":
         size = pad(size, CUDA_ALIGNMENT) + 2 * k.elements
-    same = v.view is not None and (v.view is k or v.view is k.view) and v.ne[0] != 0 and _same_start(k, v)
+    same = v.view is not None and (v.view is k or v.view is k.view)
     if v.type != "F16" and not same:
         size = pad(size, CUDA_ALIGNMENT) + 2 * v.elements
     return size
-
-
-def _same_start(k: Node, v: Node) -> bool:
-    return v.sources[0] is k or k in v.sources or v.variant == "of K"
 
 
 def flash_runs(node: Node) -> bool:
@@ -111,7 +107,7 @@ def flash_runs(node: Node) -> bool:
 
 def _mul_mat(node: Node) -> bool:
     a, b = node.sources[:2]
-    if a.nb[0] > a.nb[1] or b.nb[0] > b.nb[1]:
+    if a.nb[0] != block(a.type)[1] or b.nb[0] != block(b.type)[1]:
         return False
     if b.type == "F16" and a.type != "F16" and node.variant != "hadamard":
         return False

@@ -104,7 +104,7 @@ def attention(scene: Scene, il: int, q: Node, k: Node | None, v: Node | None, **
             anything else goes to ``attend``.
     """
     sliding = scene.model.swa(il)
-    turn_k, turn_v = scene.rotations
+    turn_k, turn_v = scene.rotations(sliding=sliding)
     if turn_k is not None:
         q = hadamard(q, turn_k)
         k = hadamard(k, turn_k) if k is not None else None

@@ -122,17 +122,17 @@ class Cache:
         """Latent attention caches no V."""
         return not self.model.mla or not self.rules.modern
 
-    @cached_property
-    def rotation_k(self) -> int:
-        """Width of the Hadamard rotation of K that quantised caches get; 0 without one."""
-        sizes = {self.model.head_k(i) for i in range(self.model.layers) if self.attends(i)}
-        return _rotation(self.type_k, sizes, grow=True) if self.rules.modern else 0
+    def rotations(self, *, sliding: bool) -> tuple[int, int]:
+        """Widths of the Hadamard rotations that quantised K and V get; 0 without one.
 
-    @cached_property
-    def rotation_v(self) -> int:
-        """Width of the Hadamard rotation of V; 0 without one."""
-        sizes = {self.model.head_v(i) for i in range(self.model.layers) if self.attends(i)}
-        return _rotation(self.type_v, sizes, grow=False) if self.rules.modern and self.has_v else 0
+        All layers of a cache must have heads of one size, a multiple of 64.
+        """
+        if not self.rules.modern:
+            return 0, 0
+        layers = [i for i in range(self.model.layers) if self.attends(i) and self.model.swa(i) == sliding]
+        k = _rotation(self.type_k, {self.model.head_k(i) for i in layers}, grow=True)
+        v = _rotation(self.type_v, {self.model.head_v(i) for i in layers}, grow=False)
+        return k, v if self.has_v else 0
 
     @cached_property
     def conv_state(self) -> int:

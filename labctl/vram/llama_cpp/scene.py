@@ -5,8 +5,6 @@ Source: llama.cpp b11549, ``src/llama-graph.cpp`` (``build_inp_*``), ``src/llama
 
 from __future__ import annotations
 
-from functools import cached_property
-
 from labctl.vram.llama_cpp.builds import Rules
 from labctl.vram.llama_cpp.cache import Cache
 from labctl.vram.llama_cpp.graph import Graph, Node, get_rows, graph_input, leaf, like, padded, set_rows, view
@@ -135,6 +133,13 @@ class Scene:
             node = self._inputs[name] = graph_input(type_name, *dims)
         return node
 
+    def part(self, name: str, source: Node, count: int) -> Node:
+        """The first ``count`` elements of an input, as one shared view."""
+        node = self._inputs.get(name)
+        if node is None:
+            node = self._inputs[name] = view(source, (count,))
+        return node
+
     @property
     def positions(self) -> Node:
         """Position of each token (four per token for multimodal rotary positions)."""
@@ -199,13 +204,12 @@ class Scene:
             rows = like("SCALE", rows)
         return rows
 
-    @cached_property
-    def rotations(self) -> tuple[Node | None, Node | None]:
-        """Hadamard rotations of K and V for quantised caches."""
-        k, v = self.cache.rotation_k, self.cache.rotation_v
+    def rotations(self, *, sliding: bool) -> tuple[Node | None, Node | None]:
+        """Hadamard rotations of K and V for quantised caches; sliding-window layers have their own."""
+        k, v = self.cache.rotations(sliding=sliding)
         return (
-            self.given("rotation k", "F32", k, k) if k else None,
-            self.given("rotation v", "F32", v, v) if v else None,
+            self.given(f"rotation k {sliding}", "F32", k, k) if k else None,
+            self.given(f"rotation v {sliding}", "F32", v, v) if v else None,
         )
 
 
