@@ -18,6 +18,7 @@ class Capability(StrEnum):
 
     CONTAINER = "container images"
     NATIVE = "programs of the host"
+    OWN_PYTHON = "programs that come with labctl"
     GPU = "GPU access"
     MEMORY_LIMIT = "memory limits"
     SWAP_LIMIT = "swap limits"
@@ -187,6 +188,7 @@ class Container:
     """Bytes of /dev/shm."""
     init: bool = True
     user: str | None = None
+    locked_memory: bool = False
     build: ImageBuild | None = None
     """How to build ``image`` on the host; None when it is pulled."""
 

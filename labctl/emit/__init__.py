@@ -7,7 +7,7 @@ back with the format's real reader.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Final, NoReturn, TypeAlias
 
 Value: TypeAlias = "Mapping[str, Value] | Sequence[Value] | str | int | float | bool | None"
 """What JSON and YAML can hold. Mappings keep their order."""
@@ -20,6 +20,7 @@ class EmitError(ValueError):
     """A value that the format cannot express; ``str(error)`` says which and why."""
 
 
-def refuse(what: str, why: str) -> EmitError:
-    """Return the error for a value that cannot be written, e.g. ``refuse("`A`", "it has a line break")``."""
-    return EmitError(f"{what} cannot be written: {why}")
+def refuse(what: str, why: str) -> NoReturn:
+    """Raise the EmitError for a value that cannot be written, e.g. ``refuse("`A`", "it has a line break")``."""
+    message = f"{what} cannot be written: {why}"
+    raise EmitError(message)

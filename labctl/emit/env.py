@@ -1,4 +1,4 @@
-r"""Values → ``NAME="value"`` files that ``docker compose`` (``env_file``) and systemd (``EnvironmentFile=``) read alike.
+r"""Values → ``NAME="value"`` files that compose (``env_file``) and systemd (``EnvironmentFile=``) read alike.
 
 Both take double quotes, undo ``\"``, ``\\`` and ``\$``, and keep every other character, line breaks too; beyond that
 they differ (single quotes, other escapes, expansion of ``$NAME``), so nothing else is used. Sources: compose-go
@@ -32,11 +32,11 @@ def dump(entries: Mapping[str, str], *, header: str = HEADER) -> str:
 
 def _name(name: str) -> str:
     if not NAME.fullmatch(name):
-        raise refuse(f"the variable `{name}`", "its name is not made of letters, digits and underscores")
+        refuse(f"the variable `{name}`", "its name is not made of letters, digits and underscores")
     return name
 
 
 def _value(name: str, value: str) -> str:
     if _CONTROL.search(value):
-        raise refuse(f"the value of `{name}`", "it has a control character")
+        refuse(f"the value of `{name}`", "it has a control character")
     return _ESCAPED.sub(r"\\\g<0>", value)

@@ -51,9 +51,9 @@ def environment(variables: Mapping[str, str]) -> str:
     """Return an ``environment=`` value; EmitError for a value that ``speakable`` refuses."""
     for name, value in variables.items():
         if not NAME.fullmatch(name):
-            raise refuse(f"the variable `{name}`", "its name is not made of letters, digits and underscores")
+            refuse(f"the variable `{name}`", "its name is not made of letters, digits and underscores")
         if not speakable(value):
-            raise refuse(f"the value of `{name}`", "supervisor's quoting cannot express it")
+            refuse(f"the value of `{name}`", "supervisor's quoting cannot express it")
     return ",".join(f"{name}={_quote(value)}" for name, value in variables.items())
 
 
@@ -67,7 +67,7 @@ def _argument(argument: str | Expansion) -> str:
     if isinstance(argument, Expansion):
         return f"'%({argument.name})s'"
     if _CONTROL.search(argument):
-        raise refuse(f"the argument {argument!r}", "supervisor's commands are one line")
+        refuse(f"the argument {argument!r}", "supervisor's commands are one line")
     return text("".join(shlex.quote(part) for part in _COMMENT.split(argument)) if argument else "''")
 
 
@@ -78,5 +78,5 @@ def _quote(value: str) -> str:
 
 def _line(key: str, value: str) -> str:
     if _CONTROL.search(value) or _COMMENT.search(value) or value != value.strip():
-        raise refuse(f"`{key}={value!r}`", "supervisor would read something else")
+        refuse(f"`{key}={value!r}`", "supervisor would read something else")
     return f"{key}={value}"

@@ -16,5 +16,5 @@ def words(arguments: Iterable[str]) -> str:
 def word(argument: str) -> str:
     """Return one argument as the shell has to see it."""
     if "\0" in argument:
-        raise refuse(f"the argument {argument!r}", "it has a NUL byte")
+        refuse(f"the argument {argument!r}", "it has a NUL byte")
     return shlex.quote(argument)

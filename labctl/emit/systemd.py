@@ -35,20 +35,20 @@ def text(value: str) -> str:
 
 
 def command(program: str, arguments: Iterable[str] = ()) -> str:
-    r"""Return an ``Exec…=`` value that runs ``program`` with exactly these arguments: no variable, no specifier, no shell.
+    r"""Return an ``Exec…=`` value that runs ``program`` with exactly these arguments: no variables, no specifiers.
 
     Line breaks and tabs in arguments become ``\n`` and ``\t``. EmitError for other control characters and for a
     program that is no path or name.
     """
     if not _PROGRAM.fullmatch(program):
-        raise refuse(f"the program `{program}`", "systemd needs a path or a plain name without `$`")
+        refuse(f"the program `{program}`", "systemd needs a path or a plain name without `$`")
     return " ".join([_word(program), *(_word(argument.replace("$", "$$")) for argument in arguments)])
 
 
 def variable(name: str, value: str) -> str:
     """Return an ``Environment=`` value for one variable (``$`` has no meaning there)."""
     if not NAME.fullmatch(name):
-        raise refuse(f"the variable `{name}`", "its name is not made of letters, digits and underscores")
+        refuse(f"the variable `{name}`", "its name is not made of letters, digits and underscores")
     return _word(f"{name}={value}")
 
 
@@ -63,11 +63,11 @@ def _word(value: str) -> str:
         return value
     quoted = _ESCAPED.sub(lambda match: _ESCAPES[match[0]], value)
     if _CONTROL.search(quoted):
-        raise refuse(f"{value!r}", "it has a control character")
+        refuse(f"{value!r}", "it has a control character")
     return f'"{quoted}"'
 
 
 def _line(key: str, value: str) -> str:
     if _CONTROL.search(value) or value.endswith("\\"):
-        raise refuse(f"`{key}={value!r}`", "a unit's value is one line")
+        refuse(f"`{key}={value!r}`", "a unit's value is one line")
     return f"{key}={value}"

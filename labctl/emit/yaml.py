@@ -1,8 +1,8 @@
 """Values → YAML that YAML 1.1 and 1.2 readers understand alike.
 
-The readers differ: PyYAML (LiteLLM, Ansible) reads a bare ``on`` as True and ``12:30`` as 750, ruamel and Go readers do
-not. So a string is bare only when it is plainly a word to both, a multi-line string is a ``|`` block when that is exact,
-and everything else is quoted.
+The readers differ: PyYAML (LiteLLM, Ansible) reads a bare ``on`` as True and ``12:30`` as 750, ruamel does not. So
+a string is bare only when it is plainly a word to both, a multi-line string is a ``|`` block when that is exact, and
+everything else is quoted.
 
 Own writer instead of a library's: ruamel's round-trip dumper needs about 20 s for the compose file of 5,000 services
 (``benchmarks/emit_yaml.py``), this one 0.5 s, and block style without anchors, folding and tags is this small.
@@ -93,34 +93,35 @@ def _item(item: Value, indent: str) -> Iterator[str]:
 
 def _key(key: object) -> str:
     if not isinstance(key, str):
-        raise refuse(f"the key {key!r}", "it is not text")
+        refuse(f"the key {key!r}", "it is not text")
     text = _text(key)
     if len(text) > _KEY_LIMIT:
-        raise refuse(f"the key `{key[:20]}…`", "it is too long")
+        refuse(f"the key `{key[:20]}…`", "it is too long")
     return text
 
 
 def _scalar(value: Value) -> str:
-    if isinstance(value, str):
-        return _text(value)
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return _float(value)
-    if isinstance(value, int):
-        return int.__repr__(value)
-    if isinstance(value, Mapping):
-        return "{}"
-    if isinstance(value, Sequence):
-        return "[]"
-    raise refuse(f"`{value!r}`", f"YAML has no {type(value).__name__}")
+    match value:
+        case str():
+            text = _text(value)
+        case None | bool():
+            text = {None: "null", True: "true", False: "false"}[value]
+        case float():
+            text = _float(value)
+        case int():
+            text = int.__repr__(value)
+        case {}:
+            text = "{}"
+        case []:
+            text = "[]"
+        case _:
+            refuse(f"`{value!r}`", f"YAML has no {type(value).__name__}")
+    return text
 
 
 def _float(value: float) -> str:
     if not math.isfinite(value):
-        raise refuse(f"`{value}`", "it is not a number")
+        refuse(f"`{value}`", "it is not a number")
     mantissa, exponent, power = repr(value).partition("e")
     return f"{mantissa}.0e{power}" if exponent and "." not in mantissa else f"{mantissa}{exponent}{power}"
 
@@ -129,7 +130,7 @@ def _text(text: str) -> str:
     if (_BARE.fullmatch(text) and text.lower() not in _WORDS) or _DURATION.fullmatch(text):
         return str(text)
     if _SURROGATE.search(text):
-        raise refuse(f"{text!r}", "it is not valid Unicode")
+        refuse(f"{text!r}", "it is not valid Unicode")
     return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
 
 

@@ -42,7 +42,7 @@ def read_environment_file(text: str) -> dict[str, str]:
         assert shared.load_env_file(None, file.name.encode(), ctypes.byref(found)) == 0, f"systemd refuses {text!r}"
     entries: dict[str, str] = {}
     for number in range(len(text)):
-        if not found or found[number] is None:
+        if ctypes.cast(found, ctypes.c_void_p).value is None or found[number] is None:
             break
         name, _, value = found[number].decode().partition("=")
         entries[name] = value

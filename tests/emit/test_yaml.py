@@ -12,11 +12,12 @@ from ruamel.yaml import YAML
 
 from labctl.emit import EmitError, Value, yaml
 
-WORDS = st.sampled_from(
-    "yes no on off y N True NULL ~ null = << - -- --- ... .inf -.inf .nan 1e3 1.0 0x1f 0o17 017 1_000 12:30 190:20:30"
-    " 2026-11-20 2001-12-14t21:59:43.10-05:00 *a &a !a %a @a `a |a >a 'a \"a a:b a: b: :a ?a a#b #a --port -c -1 30s 1e5m"
-    " {a} [a] a,b 127.0.0.1:80:80 ghcr.io/a/b:1@sha256:0 --x=[1] /a".split(" ")
-)
+SPELLINGS = """
+yes no on off y N True NULL ~ null = << - -- --- ... .inf -.inf .nan 1e3 1.0 0x1f 0o17 017 1_000 12:30 190:20:30
+2026-11-20 2001-12-14t21:59:43.10-05:00 *a &a !a %a @a `a |a >a 'a "a a:b a: b: :a ?a a#b #a --port -c -1 30s 1e5m
+{a} [a] a,b 127.0.0.1:80:80 ghcr.io/a/b:1@sha256:0 --x=[1] /a
+"""
+WORDS = st.sampled_from(SPELLINGS.split())
 SEEDED = st.text(st.sampled_from(" \n\t:#-'\"\\[]{}?!&*|>%@`,aZ09.~=<\r\x85\u2028\ufeff\x00\x7f é😀"), max_size=12)
 TEXTS = st.one_of(WORDS, SEEDED, st.text(max_size=30), st.tuples(WORDS, SEEDED).map(" ".join))
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), TEXTS)

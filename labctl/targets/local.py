@@ -1,0 +1,179 @@
+"""Target ``local``: programs of this machine under one supervisord of the user's own; no root, no containers.
+
+The rendered file is the same on every machine: what only the machine knows comes from supervisord's environment, which
+whoever starts it sets (``start_environment``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from graphlib import TopologicalSorter
+from typing import Final
+
+from labctl.artefact import File, HostRoot, Image, Manager, ModelFile, SecretFile, Unit
+from labctl.emit import ini
+from labctl.placed import PlacedHost, Places
+from labctl.targets import gpus, shared
+from labctl.workload import Capability, Native, SecretText, Start, Workload
+
+FILE: Final = "supervisord.conf"
+LOGS: Final = "logs"
+SOCKET: Final = "supervisor.sock"
+
+_SOCKET_LIMIT: Final = 95
+"""A UNIX socket's path has 107 bytes, and supervisord first binds one with ``.`` and its process id behind it."""
+
+_Rendered = File | SecretFile | ModelFile | Image | Unit | HostRoot
+_Pairs = list[tuple[str, str]]
+
+
+def start_environment(root: str, python: str, runtime: str) -> dict[str, str]:
+    """Return the variables that supervisord and supervisorctl need for this configuration.
+
+    Args:
+        root: absolute folder of the host's tree.
+        python: the Python that has labctl, i.e. ``sys.executable``.
+        runtime: short private folder for the socket when ``root`` is too long, e.g. ``/run/user/1000/labctl``; one
+            per lab, mode 0700, made by the caller.
+    """
+    socket = f"{root}/{SOCKET}"
+    short = socket if len(socket.encode()) <= _SOCKET_LIMIT else f"{runtime}/{SOCKET}"
+    return {"LABCTL_PYTHON": python, "LABCTL_SOCKET": short}
+
+
+class Local:
+    """A lab on the machine one sits at, e.g. the quickstart."""
+
+    name = "local"
+    by_name = False
+    accepts = frozenset(
+        {
+            Capability.NATIVE,
+            Capability.OWN_PYTHON,
+            Capability.GPU,
+            Capability.CONFIG_FILE,
+            Capability.SECRET_ENV,
+            Capability.ON_DEMAND,
+        }
+    )
+
+    def places(self, lab: str, options: Mapping[str, object], models: str | None) -> Places:
+        """Return the folders; option ``dir`` moves the whole tree away from ``~/.local/state/labctl/<lab>``."""
+        root = str(options.get("dir") or f"~/.local/state/labctl/{lab}")
+        return Places(root=root, config=".", state="state", models=models or "models")
+
+    def render(
+        self, host: PlacedHost, workloads: Sequence[Workload], models: Sequence[ModelFile | File]
+    ) -> Iterable[_Rendered]:
+        """Return supervisord's configuration and the files that its programs read.
+
+        Raises:
+            LabctlError: LAB080 for what supervisor cannot run, LAB081 for what it cannot be told.
+        """
+        chosen = shared.formed(workloads, self, Native)
+        ranks = _ranks([workload for workload, _ in chosen])
+        sections = _daemon(host)
+        yield shared.root(host, Manager.SUPERVISOR)
+        yield from models
+        for workload, form in chosen:
+            with shared.spelling(workload):
+                variables = _environment(host, workload, form)
+                section = (f"program:{workload.name}", _program(host, workload, form, ranks[workload.name]))
+                text = ini.dump([section])
+            sections.append(section)
+            belongings = shared.files(host, workload, variables.secret)
+            yield from belongings
+            paths = [*(f.path for f in belongings), *shared.model_paths(host, workload, models)]
+            yield shared.unit(
+                host,
+                workload,
+                Manager.SUPERVISOR,
+                name=workload.name,
+                project=_place(host, FILE),
+                fingerprint=shared.fingerprint(workload, text),
+                files=paths,
+                port=shared.native_port(workload),
+            )
+        if chosen:
+            yield File(host=host.name, path=_place(host, LOGS, ".keep"), content=b"")
+            yield File(host=host.name, path=_place(host, FILE), content=ini.dump(sections).encode())
+
+
+def _place(host: PlacedHost, *names: str) -> str:
+    return shared.join(host.places.config, *names)
+
+
+def _daemon(host: PlacedHost) -> list[ini.Section]:
+    socket = "%(ENV_LABCTL_SOCKET)s"
+    daemon: _Pairs = [
+        ("identifier", f"labctl-{host.lab}"),
+        ("directory", "%(here)s"),
+        ("pidfile", "%(here)s/supervisord.pid"),
+        ("logfile", f"%(here)s/{LOGS}/supervisord.log"),
+        ("logfile_maxbytes", "10MB"),
+        ("logfile_backups", "1"),
+        ("childlogdir", f"%(here)s/{LOGS}"),
+    ]
+    factory = "supervisor.rpcinterface:make_main_rpcinterface"
+    return [
+        ("supervisord", daemon),
+        ("unix_http_server", [("file", socket), ("chmod", "0700")]),
+        ("rpcinterface:supervisor", [("supervisor.rpcinterface_factory", factory)]),
+        ("supervisorctl", [("serverurl", f"unix://{socket}")]),
+    ]
+
+
+def _program(host: PlacedHost, workload: Workload, form: Native, rank: int) -> _Pairs:
+    variables = _environment(host, workload, form)
+    always = workload.start is Start.ALWAYS
+    pairs = [
+        ("command", ini.command(_command(host, workload, form, variables))),
+        ("directory", "%(here)s"),
+        ("autostart", "true" if always else "false"),
+        ("autorestart", "true" if always else "unexpected"),
+        ("startsecs", "1"),
+        ("startretries", "5"),
+        ("priority", str(100 + 10 * rank)),
+        ("stopwaitsecs", "20"),
+        ("stopasgroup", "true"),
+        ("killasgroup", "true"),
+        ("stdout_logfile", f"%(here)s/{LOGS}/{workload.name}.log"),
+        ("stdout_logfile_maxbytes", "10MB"),
+        ("stdout_logfile_backups", "2"),
+        ("redirect_stderr", "true"),
+    ]
+    return pairs + ([("environment", ini.environment(variables.plain))] if variables.plain else [])
+
+
+def _command(
+    host: PlacedHost, workload: Workload, form: Native, variables: shared.Environment
+) -> list[str | ini.Expansion]:
+    """Return the words to run; ``labctl.run_env`` starts what has secrets and reads them from a file."""
+    python = ini.Expansion("ENV_LABCTL_PYTHON")
+    words = [shared.expand(word, host, workload) for word in (form.program, *form.args)]
+    own: list[str | ini.Expansion] = [python if word == "{python}" else word for word in words]
+    if not variables.secret:
+        return own
+    return [python, "-m", "labctl.run_env", shared.secret_path(host, workload), "--", *own]
+
+
+def _environment(host: PlacedHost, workload: Workload, form: Native) -> shared.Environment:
+    """Return the variables; what supervisor's quoting cannot hold goes into the file with the secrets."""
+    cards = gpus.native(host, workload.gpu) if workload.gpu else {}
+    found = shared.Environment.of(workload, form, cards)
+    plain = {name: value for name, value in found.plain.items() if ini.speakable(value)}
+    rest = {name: SecretText((value,)) for name, value in found.plain.items() if name not in plain}
+    return shared.Environment(plain, {**rest, **found.secret})
+
+
+def _ranks(workloads: Sequence[Workload]) -> dict[str, int]:
+    """Return how many steps of ``after`` lie before each workload."""
+    names = {workload.name for workload in workloads}
+    before = {workload.name: names.intersection(workload.after) for workload in workloads}
+    ranks: dict[str, int] = {}
+    for name in TopologicalSorter(before).static_order():
+        ranks[name] = 1 + max((ranks[earlier] for earlier in before[name]), default=-1)
+    return ranks
+
+
+target = Local()

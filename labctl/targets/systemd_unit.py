@@ -1,0 +1,216 @@
+"""The text of units, section by section (systemd.unit(5), systemd.service(5), systemd.exec(5))."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from labctl.emit import refuse, systemd
+from labctl.emit.systemd import Section
+from labctl.placed import PlacedHost
+from labctl.targets import gpus, shared
+from labctl.workload import Native, Start, Workload
+
+Pairs = list[tuple[str, str]]
+
+_CURL: Final = "/usr/bin/curl"
+
+HARDENING: Final[Pairs] = [
+    ("NoNewPrivileges", "yes"),
+    ("PrivateTmp", "yes"),
+    ("ProtectSystem", "full"),
+    ("ProtectControlGroups", "yes"),
+    ("ProtectKernelTunables", "yes"),
+    ("RestrictSUIDSGID", "yes"),
+    ("RestrictRealtime", "yes"),
+    ("LockPersonality", "yes"),
+]
+"""What no GPU program minds. Not here: PrivateDevices, DevicePolicy and ProtectClock hide /dev/nvidia*, /dev/dri and
+/dev/kfd; MemoryDenyWriteExecute stops every just-in-time compiler."""
+
+
+def by_user(host: PlacedHost) -> bool:
+    """Whether the user's own manager runs the units."""
+    return bool(host.options.get("user_units"))
+
+
+def unit_name(host: PlacedHost, name: str) -> str:
+    """Return the service unit of a workload."""
+    return f"labctl-{host.lab}-{name}.service"
+
+
+def target_name(host: PlacedHost) -> str:
+    """Return the unit that holds the lab's services together."""
+    return f"labctl-{host.lab}.target"
+
+
+def target(host: PlacedHost, services: list[str]) -> list[Section]:
+    """Return a target: starting it starts the lab's services, stopping it stops them."""
+    unit: Pairs = [("Description", systemd.text(f"lab {host.lab}"))]
+    unit += [("Wants", service) for service in services]
+    return [("Unit", unit), ("Install", [("WantedBy", _boot(host))])]
+
+
+def service(host: PlacedHost, workload: Workload, form: Native, running: Mapping[str, Workload]) -> list[Section]:
+    """Return a workload's unit.
+
+    Args:
+        host: where it runs.
+        workload: what runs.
+        form: its native form.
+        running: every workload of the host by name, to know what can be waited for.
+    """
+    before = [running[name] for name in workload.after if name in running]
+    sections: list[Section] = [
+        ("Unit", _unit(host, workload, before)),
+        ("Service", _service(host, workload, form, before)),
+        ("Install", [("WantedBy", _boot(host))]),
+    ]
+    return _merge(sections, workload.extra.get("systemd", {}))
+
+
+def environment(host: PlacedHost, workload: Workload, form: Native) -> shared.Environment:
+    """Return the service's variables, those of its cards among them."""
+    own = _folders(host, workload, form) | (gpus.native(host, workload.gpu) if workload.gpu else {})
+    return shared.Environment.of(workload, form, own)
+
+
+def _boot(host: PlacedHost) -> str:
+    return "default.target" if by_user(host) else "multi-user.target"
+
+
+def _user(host: PlacedHost, form: Native) -> str | None:
+    return None if by_user(host) else form.user or host.user
+
+
+def _is_dynamic(host: PlacedHost, form: Native) -> bool:
+    """Whether systemd makes a user for the service: nobody was named, and root is not for model servers."""
+    return not by_user(host) and _user(host, form) is None
+
+
+def _unit(host: PlacedHost, workload: Workload, before: list[Workload]) -> Pairs:
+    pairs = [("Description", systemd.text(workload.description or f"{workload.name} of lab {host.lab}"))]
+    pairs.append(("PartOf", target_name(host)))
+    if not by_user(host):
+        pairs += [("Wants", "network-online.target"), ("After", "network-online.target")]
+    for neighbour in before:
+        name = unit_name(host, neighbour.name)
+        pairs += [("Wants", name)] if neighbour.start is Start.ALWAYS else []
+        pairs.append(("After", name))
+    return pairs
+
+
+def _service(host: PlacedHost, workload: Workload, form: Native, before: list[Workload]) -> Pairs:
+    always = workload.start is Start.ALWAYS
+    return [
+        ("Type", "exec"),
+        *_identity(host, workload, form),
+        *_environment(host, workload, form),
+        *_waiting(before),
+        ("ExecStart", _command(host, workload, form)),
+        ("Restart", "always" if always else "on-failure"),
+        ("RestartSec", "10"),
+        ("TimeoutStopSec", "30"),
+        *_limits(workload, form),
+        ("LogRateLimitIntervalSec", "30s"),
+        ("LogRateLimitBurst", "5000"),
+        *([("NoNewPrivileges", "yes")] if by_user(host) else HARDENING),
+    ]
+
+
+def _command(host: PlacedHost, workload: Workload, form: Native) -> str:
+    return systemd.command(form.program, [shared.expand(argument, host, workload) for argument in form.args])
+
+
+def _identity(host: PlacedHost, workload: Workload, form: Native) -> Pairs:
+    if by_user(host):
+        return [("WorkingDirectory", "%h")]
+    user = _user(host, form)
+    pairs: Pairs = [("User", systemd.text(user))] if user else [("DynamicUser", "yes")]
+    if not user:
+        folder = _cache(host, workload)
+        pairs += [("CacheDirectory", folder), ("WorkingDirectory", f"%C/{folder}")]
+    if workload.gpu:
+        # Without them CUDA on a Jetson fails without a word (ollama#2279); AMD needs them everywhere.
+        pairs.append(("SupplementaryGroups", "video render"))
+    return pairs
+
+
+def _cache(host: PlacedHost, workload: Workload) -> str:
+    return f"labctl-{host.lab}-{workload.name}"
+
+
+def _folders(host: PlacedHost, workload: Workload, form: Native) -> dict[str, str]:
+    """Return a home for a user that has none: kernels and graphs that are compiled at start are kept there."""
+    return {"HOME": f"/var/cache/{_cache(host, workload)}"} if _is_dynamic(host, form) else {}
+
+
+def _environment(host: PlacedHost, workload: Workload, form: Native) -> Pairs:
+    variables = environment(host, workload, form)
+    pairs = [("Environment", systemd.variable(name, value)) for name, value in variables.plain.items()]
+    if variables.secret:
+        path = shared.secret_path(host, workload)
+        # The manager reads it before it becomes the service's user: the file stays root's own.
+        pairs.append(("EnvironmentFile", f"%h/{path}" if by_user(host) else f"/{path}"))
+    return pairs
+
+
+def _waiting(before: list[Workload]) -> Pairs:
+    """Return the wait for neighbours at boot. ``-``: one that never gets healthy must not keep this one down."""
+    asked = [(neighbour, url) for neighbour in before if (url := _health_url(neighbour))]
+    if not asked:
+        return []
+    waits = [(_patience(neighbour), url) for neighbour, url in asked]
+    pairs = [("ExecStartPre", "-" + systemd.command(_CURL, _curl(seconds, url))) for seconds, url in waits]
+    return [*pairs, ("TimeoutStartSec", str(sum(seconds for seconds, _ in waits) + 60))]
+
+
+def _health_url(neighbour: Workload) -> str | None:
+    if neighbour.start is not Start.ALWAYS:
+        return None
+    return shared.check_url(neighbour, shared.native_port(neighbour))
+
+
+def _patience(neighbour: Workload) -> int:
+    """Return the seconds after which a neighbour counts as failed."""
+    health = neighbour.health
+    return health.start_period + health.interval * health.retries if health else 0
+
+
+def _curl(seconds: int, url: str) -> list[str]:
+    retry = ["--retry", str(seconds), "--retry-delay", "1", "--retry-max-time", str(seconds), "--retry-all-errors"]
+    return ["--silent", "--fail", "--noproxy", "*", "--output", "/dev/null", "--max-time", "5", *retry, url]
+
+
+def _limits(workload: Workload, form: Native) -> Pairs:
+    memory, swap = workload.memory_limit, workload.swap_limit
+    pairs: Pairs = [("LimitMEMLOCK", "infinity")] if form.locked_memory else []
+    if memory is not None:
+        pairs.append(("MemoryMax", str(memory)))
+    if swap is not None:
+        pairs.append(("MemorySwapMax", str(max(0, swap - (memory or 0)))))
+    if workload.cpus is not None:
+        pairs.append(("CPUQuota", f"{workload.cpus * 100:g}%"))
+    return pairs
+
+
+def _merge(sections: list[Section], extra: Mapping[str, object]) -> list[Section]:
+    """Lay ``extra`` over the sections: a key's pairs are replaced, None takes them away, new ones come last."""
+    known = {name: list(pairs) for name, pairs in sections}
+    for name, patch in extra.items():
+        if not isinstance(patch, Mapping):
+            refuse(f"`extra.systemd.{name}`", "a section is a mapping of keys to values")
+        for key, value in patch.items():
+            kept = [pair for pair in known.get(name, []) if pair[0] != key]
+            known[name] = [*kept, *((str(key), text) for text in _texts(value))]
+    return list(known.items())
+
+
+def _texts(value: object) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, list | tuple):
+        return [text for item in value for text in _texts(item)]
+    if isinstance(value, bool):
+        return ["yes" if value else "no"]
+    return [str(value)]
