@@ -27,7 +27,8 @@ def build(scene: Scene) -> None:
     table = scene.top("position_embd.weight", host)
     if model.arch == "bert" and table is not None:
         x = like("ADD", get_rows(table, scene.positions), x)
-    x = norm(x, scene.top("token_embd_norm.weight", host), scene.top("token_embd_norm.bias", host), "NORM")
+    first = scene.placement.layer(0)
+    x = norm(x, scene.top("token_embd_norm.weight", first), scene.top("token_embd_norm.bias", first), "NORM")
     for il in scene.sequence:
         x = _block(scene, il, x)
     scene.graph.expand(x)

@@ -21,7 +21,7 @@ from labctl.vram.llama_cpp.model import Model
 from labctl.vram.llama_cpp.quants import block, pad, row_padding_bytes
 from labctl.vram.llama_cpp.settings import Settings
 
-_INPUT = ("token_embd.", "token_embd_norm.", "token_types.", "position_embd.", "per_layer_token_embd.")
+_INPUT = ("token_embd.", "token_types.", "position_embd.", "per_layer_token_embd.")
 """Tensors that always stay on the host (``LLM_TENSOR_LAYER_INPUT``)."""
 _BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
 _EXPERTS = re.compile(r"ffn_(up|down|gate|gate_up)_(ch|)exps")
@@ -77,6 +77,8 @@ class Placement:
             yield self.gpus
             if name == self.model.output_name:
                 yield self.output
+        elif name.startswith("token_embd_norm."):
+            yield self.layer(0)
         else:
             yield self.output
 
