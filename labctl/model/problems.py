@@ -1,8 +1,8 @@
 """What pydantic found, said in plain words: its error list becomes diagnostics with document paths.
 
 A validator of the model may raise any ValueError; its attributes ``code``, ``hint``, ``path`` (inside the validated
-value) and ``at`` go into the diagnostic. The types of the model tell which parts of an error's location are keys of the document and which are labels of union
-branches; the branches of a union fold into one diagnostic per value.
+value) and ``at`` go into the diagnostic. The types of the model tell which parts of an error's location are keys of
+the document and which are labels of union branches; the branches of a union fold into one diagnostic per value.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The command line: options in, a use case called, a view printed."""

@@ -1,0 +1,20 @@
+"""Arguments and options that several commands share, so that they are spelt and explained alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+HERE: Final = Path()
+"""The default lab: ``lab.yaml`` in the working directory."""
+
+LabPath = Annotated[
+    Path, typer.Argument(metavar="LAB", help="A lab's file or folder; default: here.", show_default=False)
+]
+Overlays = Annotated[
+    list[str],
+    typer.Option("--overlay", metavar="NAME", help="Lay lab.NAME.yaml over the lab; can be given again."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, errors included.")]
