@@ -110,7 +110,7 @@ def root(host: PlacedHost, manager: Manager) -> HostRoot:
     return HostRoot(host=host.name, root=places.root, state=places.state, managers=(manager,), address=host.address)
 
 
-def unit(
+def unit(  # noqa: PLR0913 - a Unit has this many facts that a target decides
     host: PlacedHost,
     workload: Workload,
     manager: Manager,

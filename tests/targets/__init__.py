@@ -1,0 +1,1 @@
+"""Targets: what they render, judged by the tools that will read it."""
