@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -60,11 +60,15 @@ def tensors(architecture: str, shape: Shape, extras: Extras | None = None) -> tu
         "direct_query": shape.query_latent == 0,
         "latent_query": shape.query_latent > 0,
     }
-    listed = [tensor for part in row["head"] for tensor in _part(part, "", symbols, flags)]
+    listed = list(_tensors(row["head"], symbols, flags))
+    layers: dict[tuple[bool, bool], list[Tensor]] = {}
     for index in range(shape.layers):
-        layer = {**flags, **_layer_flags(shape, index)}
-        for part in row["layer"]:
-            listed.extend(_part(part, f"blk.{index}.", symbols, layer))
+        recurrent, moe = shape.kinds[index] == RECURRENT, shape.moe[index]
+        if (recurrent, moe) not in layers:
+            own = {"recurrent": recurrent, "attention": not recurrent, "moe": moe, "dense": not moe}
+            layers[recurrent, moe] = list(_tensors(row["layer"], symbols, {**flags, **own}))
+        prefix = f"blk.{index}."
+        listed.extend(Tensor(prefix + tensor.name, tensor.shape, tensor.type) for tensor in layers[recurrent, moe])
     return tuple(listed)
 
 
@@ -74,19 +78,14 @@ def architecture_of(model_type: str) -> str:
 
 
 def plain_type(name: str, dimensions: int) -> str:
-    """Return the type that the converter gives a tensor in an F16 file: F32 for what is small or sensitive."""
+    """Return a tensor's type in an F16 file, by its name inside its layer: F32 for what is small or sensitive."""
     small = dimensions < 2 or not name.endswith(".weight") or name.endswith("_norm.weight")
-    return "F32" if small or name.split(".", 2)[-1 if name.startswith("blk.") else 0] in _ALWAYS_F32 else "F16"
+    return "F32" if small or name in _ALWAYS_F32 else "F16"
 
 
 _ALWAYS_F32 = frozenset(
-    {"ffn_gate_inp.weight", "position_embd", "token_types", "ssm_conv1d.weight", "shortconv.conv.weight"}
+    {"ffn_gate_inp.weight", "position_embd.weight", "token_types.weight", "ssm_conv1d.weight", "shortconv.conv.weight"}
 )
-
-
-def _layer_flags(shape: Shape, index: int) -> dict[str, bool]:
-    recurrent, moe = shape.kinds[index] == RECURRENT, shape.moe[index]
-    return {"recurrent": recurrent, "attention": not recurrent, "moe": moe, "dense": not moe}
 
 
 def _symbols(shape: Shape, extras: Extras) -> dict[str, int]:
@@ -120,16 +119,16 @@ def _symbols(shape: Shape, extras: Extras) -> dict[str, int]:
     }
 
 
-def _part(part: str, prefix: str, symbols: Mapping[str, int], flags: Mapping[str, bool]) -> Iterator[Tensor]:
-    name, _, condition = part.partition("?")
-    if condition and not flags[condition]:
-        return
-    for line in _table()["parts"][name]:
-        fields = line.split()
-        if fields[-1].startswith("?") and not flags[fields.pop()[1:]]:
-            continue
-        extents = tuple(_extent(text, symbols) for text in fields[1:])
-        yield Tensor(prefix + fields[0], extents, plain_type(prefix + fields[0], len(extents)))
+def _tensors(parts: Sequence[str], symbols: Mapping[str, int], flags: Mapping[str, bool]) -> Iterator[Tensor]:
+    """The tensors of the parts whose conditions hold, without the layer's prefix."""
+    for part in parts:
+        name, _, condition = part.partition("?")
+        for line in _table()["parts"][name] if not condition or flags[condition] else ():
+            fields = line.split()
+            if fields[-1].startswith("?") and not flags[fields.pop()[1:]]:
+                continue
+            extents = tuple(_extent(text, symbols) for text in fields[1:])
+            yield Tensor(fields[0], extents, plain_type(fields[0], len(extents)))
 
 
 def _extent(text: str, symbols: Mapping[str, int]) -> int:
