@@ -152,6 +152,7 @@ class Runtime:
         accelerator: how it drives the cards; None on the CPU.
         probe: what the image can ask its own health with.
         settings: what the gate decided beyond the build, e.g. ``attention_backend``.
+        env: environment that the build demands.
     """
 
     flavour: str
@@ -160,6 +161,7 @@ class Runtime:
     accelerator: Accelerator | None = None
     probe: Probe = Probe.CURL
     settings: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

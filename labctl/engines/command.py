@@ -18,7 +18,7 @@ from labctl.workload import ApiFlavour, Endpoint, Health, Native, Workload
 
 
 class CommandDeployment(Deployment):
-    """A deployment of a program. In its arguments ``{port}``, ``{bind}``, ``{models}`` and ``{model}`` are filled in."""
+    """A deployment of a program; ``{port}``, ``{bind}``, ``{models}`` and ``{model}`` in its arguments are filled."""
 
     program: Annotated[str, Field(description="absolute path, or a name on PATH", min_length=1)]
     health_path: Annotated[str, Field(description="HTTP path that answers 2xx", pattern=r"^/")] = "/health"

@@ -79,7 +79,7 @@ def assemble(
         name=server.name,
         host=server.host.name,
         forms=forms,
-        env={**(env or {}), **environment(spec.env)},
+        env={**server.runtime.env, **(env or {}), **environment(spec.env)},
         ports=(http_port(server, listen),),
         gpu=claim(server),
         health=health,

@@ -176,7 +176,7 @@ class LlamaCpp:
 
     def _container(self, server: Server, spec: LlamaCppDeployment, template: Template) -> Container:
         build = image_build(spec.build, server.runtime, template) if spec.build else None
-        image = f"labctl/{build.name}" if build else (server.runtime.image or "")
+        image = "labctl/llama.cpp:" + build.name.removeprefix("llama.cpp-") if build else (server.runtime.image or "")
         return Container(
             image=image,
             build=build,

@@ -25,8 +25,16 @@ def image_build(build: Build, runtime: Runtime, template: Template) -> ImageBuil
         version=build.version or runtime.version,
         cuda=build.cuda,
         architectures=";".join(c.replace(".", "") for c in build.capabilities),
-        cmake_flags=[f"-DGGML_{x}=OFF" for x in X86_EXTENSIONS] if build.cpu == "baseline" else [],
-        native="OFF" if build.cpu == "baseline" else "ON",
+        cmake_flags=_cpu_flags(build),
+        native="ON" if build.cpu == "native" else "OFF",
     )
     digest = hashlib.sha256(json.dumps(text).encode()).hexdigest()[:12]
-    return ImageBuild(name=f"llama.cpp:{build.version or runtime.version}-{digest}", files={"Dockerfile": text})
+    return ImageBuild(name=f"llama.cpp-{build.version or runtime.version}-{digest}", files={"Dockerfile": text})
+
+
+def _cpu_flags(build: Build) -> list[str]:
+    """Return every extension switched on or off by name; a native build asks the compiler."""
+    if build.cpu == "native":
+        return []
+    wanted = set() if build.cpu == "baseline" else {f.upper() for f in build.cpu}
+    return [f"-DGGML_{x}={'ON' if x in wanted else 'OFF'}" for x in X86_EXTENSIONS]

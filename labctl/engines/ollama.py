@@ -50,7 +50,7 @@ class Ollama:
         """Yield what the schema cannot see."""
         if not models:
             yield Diagnostic(
-                code="LAB020", summary="Ollama serves the models that are listed, and none is", hint="add `models:`"
+                code="LAB020", summary="Ollama serves the models it lists, and none is", hint="add `models:`"
             )
         for model in models:
             if model.file or "/" in model.source:

@@ -31,6 +31,9 @@ from labctl.workload import (
 LISTEN: Final = 8000
 CACHE: Final = "/root/.cache/huggingface"
 
+Dtype = Literal["auto", "half", "bfloat16", "float32"]
+CacheType = Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"]
+
 POOLING: Final = frozenset({Task.EMBED, Task.RERANK})
 
 
@@ -44,14 +47,10 @@ class VllmDeployment(Deployment):
         Literal["auto", "half", "bfloat16", "float32"], Field(description="type of weights and activations")
     ] = "auto"
     quantization: Annotated[str | None, Field(description="e.g. `fp8`, `awq`, `gptq`, `bitsandbytes`")] = None
-    kv_cache: Annotated[Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"], Field(description="type of the KV cache")] = (
-        "auto"
-    )
+    kv_cache: Annotated[CacheType, Field(description="type of the KV cache")] = "auto"
     eager: Annotated[bool, Field(description="no CUDA graphs: slower, less memory")] = False
     images_per_prompt: Annotated[int | None, Field(description="largest number of images in a request", ge=0)] = None
-    attention_backend: Annotated[str | None, Field(description="e.g. `FLASHINFER`; default: what suits the card")] = (
-        None
-    )
+    attention_backend: Annotated[str | None, Field(description="e.g. `FLASHINFER`; default: by card")] = None
     prefix_caching: bool = True
     trust_remote_code: bool = False
     tool_parser: Annotated[str | None, Field(description="parser of tool calls")] = None

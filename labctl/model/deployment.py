@@ -8,6 +8,7 @@ from pydantic import Field
 
 from labctl.model.base import Block, Duration, Name, PortNumber, Positive, PublicName, Rate, SecretName, Size
 from labctl.model.fields import OneOrMany
+from labctl.model.host import CpuFeature
 from labctl.workload import Task
 
 GpuRef = int | Annotated[str, Field(pattern=r"^(GPU|MIG)-[0-9a-fA-F-]+$")]
@@ -54,7 +55,8 @@ class Build(Block):
         tuple[Annotated[str, Field(pattern=r"^\d+\.\d+$")], ...], Field(description="compute capabilities to build for")
     ] = ()
     cpu: Annotated[
-        Literal["baseline", "native"], Field(description="x86 extensions: none above the baseline, or the host's")
+        Literal["baseline", "native"] | tuple[CpuFeature, ...],
+        Field(description="x86 extensions: none above the baseline, the host's own, or these"),
     ] = "baseline"
 
 

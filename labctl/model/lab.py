@@ -96,6 +96,13 @@ class Lab:
     images: Images = field(default_factory=Images)
     secrets: Secrets = field(default_factory=Secrets)
 
+    @property
+    def gateway_host(self) -> str | None:
+        """Return the gateway's host: as declared, or the only one there is; None when there is no gateway."""
+        if self.gateway is None:
+            return None
+        return self.gateway.host or (next(iter(self.hosts)) if len(self.hosts) == 1 else None)
+
 
 def read_lab(data: Mapping[str, Any], specs: Specs) -> Result[Lab]:
     """Validate plain data against the schema; all problems at once, with document paths and no spans yet."""

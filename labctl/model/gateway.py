@@ -1,0 +1,21 @@
+"""Gateways: what every ``gateway`` block has in common. A gateway's own keys are fields of its subclass."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from labctl.model.base import Block, Name, PortNumber, Size
+
+
+class GatewayBlock(Block):
+    """The one endpoint in front of every model of the lab."""
+
+    engine: Annotated[str, Field(description="the gateway program", examples=["litellm"])]
+    host: Annotated[Name | None, Field(description="where it runs; may be left out in a lab of one host")] = None
+    port: Annotated[PortNumber, Field(description="host port of the endpoint")] = 4000
+    bind: Annotated[str | None, Field(description="host address to serve at; default: the narrowest that works")] = None
+    image: Annotated[str | None, Field(description="container image in place of the one labctl would choose")] = None
+    memory_limit: Size | None = None
+    extra: Annotated[dict[str, dict[str, Any]], Field(description="per target, merged last into what it renders")] = {}

@@ -1,0 +1,96 @@
+"""Rendering: the only place where the axes meet. A placed lab becomes workloads, and workloads become a tree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from labctl.artefact import Artefact, File, HostRoot, Image, ModelFile, Tree, Unit
+from labctl.diagnostics import Diagnostic, DocPath, Result
+from labctl.engines import Template
+from labctl.engines import load as load_engine
+from labctl.link import GatewayPlan, plan_gateway, plan_services
+from labctl.placed import PlacedHost
+from labctl.resolve.lab import PlacedLab
+from labctl.resolve.models import model_artefacts
+from labctl.targets import Target
+from labctl.targets.capabilities import choose_form
+from labctl.workload import Container, Endpoint, Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """What a lab renders to, and the values on the way that other commands show."""
+
+    placed: PlacedLab
+    tree: Tree
+    workloads: tuple[Workload, ...]
+    endpoints: tuple[Endpoint, ...]
+    gateway: GatewayPlan | None
+
+
+def render(placed: PlacedLab, targets: Mapping[str, Target | None], template: Template) -> Result[Rendered]:
+    """Return the whole tree; ``targets`` maps each host to its target, None where this version has none."""
+    problems: list[Diagnostic] = []
+    servers = [(s, placed.lab.deployments[s.deployment]) for s in placed.servers]
+    workloads = [load_engine(spec.engine).workload(s, spec, template) for s, spec in servers]
+    endpoints = [e for s, spec in servers for e in load_engine(spec.engine).endpoints(s, spec)]
+    by_name = {host: target is None or target.by_name for host, target in targets.items()}
+    services = plan_services(placed, by_name, problems)
+    workloads += services.workloads
+    gateway = plan_gateway(placed, workloads, endpoints, services, by_name, problems)
+    workloads += gateway.workloads if gateway else ()
+    workloads = [_from_mirror(w, placed) for w in workloads]
+    problems.extend(_unexpressible(workloads, targets))
+    items: list[Artefact | Image | Unit | HostRoot] = []
+    if not any(p.is_error for p in problems):
+        for name, host in placed.hosts.items():
+            items += _host(placed, host, targets[name], [w for w in workloads if w.host == name])
+    ordered = tuple(sorted(workloads, key=lambda w: (w.host, w.name)))
+    rendered = Rendered(
+        placed=placed, tree=Tree.of(items), workloads=ordered, endpoints=tuple(endpoints), gateway=gateway
+    )
+    return Result(rendered, tuple(problems))
+
+
+def _host(
+    placed: PlacedLab, host: PlacedHost, target: Target | None, workloads: Sequence[Workload]
+) -> Iterator[Artefact | Image | Unit | HostRoot]:
+    if target is None:
+        return
+    wanted = {m.name: m for s in placed.servers if s.host.name == host.name for m in s.models}
+    models: list[ModelFile | File] = []
+    for name in sorted(wanted):
+        models += model_artefacts(host, name, placed.lab.models[name], placed.known[name])
+    unique = {m.path: m for m in models}
+    yield from target.render(host, sorted(workloads, key=lambda w: w.name), [unique[p] for p in sorted(unique)])
+
+
+def _unexpressible(workloads: Iterable[Workload], targets: Mapping[str, Target | None]) -> Iterator[Diagnostic]:
+    """Yield a diagnostic for each workload that its target cannot express: nothing is dropped silently."""
+    seen: set[tuple[DocPath, str]] = set()
+    for workload in workloads:
+        target = targets[workload.host]
+        chosen = choose_form(workload, target) if target is not None else None
+        if isinstance(chosen, Diagnostic) and (workload.origin, chosen.code) not in seen:
+            seen.add((workload.origin, chosen.code))
+            yield chosen
+
+
+def _from_mirror(workload: Workload, placed: PlacedLab) -> Workload:
+    """Return the workload with its images taken from the lab's mirror, where it has one."""
+    mirror = placed.lab.images.mirror
+    if mirror is None:
+        return workload
+    forms = tuple(
+        replace(f, image=mirrored(f.image, mirror)) if isinstance(f, Container) and not f.local_image else f
+        for f in workload.forms
+    )
+    return replace(workload, forms=forms)
+
+
+def mirrored(image: str, mirror: str) -> str:
+    """Return an image at a mirror: the registry is replaced, name and tag are kept."""
+    first, _, rest = image.partition("/")
+    is_registry = bool(rest) and ("." in first or ":" in first or first == "localhost")
+    return f"{mirror.rstrip('/')}/{rest if is_registry else image}"

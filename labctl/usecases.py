@@ -1,0 +1,111 @@
+"""What labctl does, without a terminal: each function takes values and returns values, and knows no typer and no rich.
+
+The way of the data: a path becomes a located document, the document a lab, the lab a placed lab, the placed lab a tree.
+Every step keeps its diagnostics; ``Loaded`` locates them in the file once, at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl.assets import Assets
+from labctl.diagnostics import Diagnostic, LabctlError
+from labctl.document import Document
+from labctl.document.read import find_lab, read_document
+from labctl.knowledge import OfflineKnowledge
+from labctl.model.lab import Lab, read_lab
+from labctl.registry import Registry
+from labctl.render import Rendered, render
+from labctl.resolve.lab import PlacedLab, resolve
+from labctl.secret_names import missing_secrets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A lab as far as it could be taken, and everything there is to say about it, located.
+
+    ``rendered`` is None when an earlier step failed, ``placed`` when the model was not valid, ``document`` when the
+    file could not be read.
+    """
+
+    path: Path
+    """The folder of the lab."""
+    diagnostics: tuple[Diagnostic, ...]
+    document: Document | None = None
+    lab: Lab | None = None
+    placed: PlacedLab | None = None
+    rendered: Rendered | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return not any(d.is_error for d in self.diagnostics)
+
+    def need_placed(self) -> PlacedLab:
+        """Return the placed lab; LabctlError when there is none."""
+        if self.placed is None:
+            raise LabctlError(self.diagnostics)
+        return self.placed
+
+    def need_rendered(self) -> Rendered:
+        """Return the rendered lab; LabctlError when anything is wrong."""
+        if self.rendered is None or not self.ok:
+            raise LabctlError(self.diagnostics)
+        return self.rendered
+
+
+def load(path: Path, overlays: Iterable[str] = ()) -> Loaded:
+    """Read a lab and take it as far as it goes. Reads files below the lab's folder, and never the network."""
+    folder = find_lab(path).parent
+    document = read_document(path, tuple(overlays))
+    if document.value is None:
+        return Loaded(path=folder, diagnostics=document.diagnostics)
+    loaded = _take(document.value, folder)
+    return Loaded(
+        path=folder,
+        diagnostics=(*document.diagnostics, *document.value.locate_all(loaded.diagnostics)),
+        document=document.value,
+        lab=loaded.lab,
+        placed=loaded.placed,
+        rendered=loaded.rendered,
+    )
+
+
+def _take(document: Document, folder: Path) -> Loaded:
+    registry = Registry()
+    lab = read_lab(document.data, registry)
+    if lab.value is None or not lab.ok:
+        return Loaded(path=folder, diagnostics=lab.diagnostics)
+    placed = resolve(lab.value, registry, OfflineKnowledge())
+    found = (*lab.diagnostics, *placed.diagnostics)
+    if placed.value is None or not placed.ok:
+        return Loaded(path=folder, diagnostics=found, lab=lab.value, placed=placed.value)
+    targets = {name: registry.target(host.target) for name, host in lab.value.hosts.items()}
+    rendered = render(placed.value, targets, Assets(folder).text)
+    found = (*found, *rendered.diagnostics)
+    return Loaded(path=folder, diagnostics=found, lab=lab.value, placed=placed.value, rendered=rendered.value)
+
+
+def validate(path: Path, overlays: Iterable[str] = ()) -> Loaded:
+    """Return everything that is wrong with a lab, missing secrets included (by name: no value is read)."""
+    loaded = load(path, overlays)
+    if loaded.rendered is None or loaded.document is None or loaded.lab is None:
+        return loaded
+    missing = missing_secrets(loaded.lab.secrets, loaded.rendered.workloads, loaded.path)
+    located = loaded.document.locate_all(missing)
+    return Loaded(
+        path=loaded.path,
+        diagnostics=(*loaded.diagnostics, *located),
+        document=loaded.document,
+        lab=loaded.lab,
+        placed=loaded.placed,
+        rendered=loaded.rendered,
+    )
+
+
+def tree_files(rendered: Rendered) -> Mapping[str, bytes]:
+    """Return what ``labctl render`` writes: ``<host>/<path>`` → content; secrets are named and never shown."""
+    files = {f"{f.host}/{f.path}": f.content for f in rendered.tree.files()}
+    return dict(sorted(files.items()))
