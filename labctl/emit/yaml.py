@@ -22,12 +22,12 @@ _WORDS: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", 
 """Bare words that some reader takes for a boolean or null, in any case."""
 
 _BARE: Final = re.compile(
-    r"(?:[A-Za-z_/]|--?[A-Za-z])"  # no digit, sign, dot or indicator first
+    r"(?:[A-Za-z_/]|--?[A-Za-z]|\.\.?/)"  # no digit, sign or indicator first; dots only in a path
     r"(?:[\w./+=@%$,~()\[\]{}<>*&!?;|^'\"\\-]|:(?=[^\s])| (?=[^\s#]))*",
     re.ASCII,
 )
-_DURATION: Final = re.compile(r"[1-9][0-9]*(?:s|ms|m|h|[KMGT]i?B?)")
-"""Digits and a unit: text to every reader."""
+_DURATION: Final = re.compile(r"[1-9][0-9]*(?:s|ms|m|h|[bkg]|[KMGT]i?B?)")
+"""Digits and a unit of time or size: text to every reader."""
 
 _UNPRINTABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")

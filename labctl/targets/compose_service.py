@@ -32,7 +32,7 @@ def service(host: PlacedHost, workload: Workload, form: Container, running: Runn
         running: everything on the host, to know what can be waited for.
     """
     plain = _without_empty(
-        _program(workload, form)
+        _program(host, workload, form)
         | _data(host, workload, form)
         | _links(workload, form, running)
         | _resources(host, workload, form)
@@ -53,10 +53,11 @@ def environment(host: PlacedHost, workload: Workload, form: Container) -> shared
     return shared.Environment.of(workload, form, cards)
 
 
-def _program(workload: Workload, form: Container) -> dict[str, Value]:
+def _program(host: PlacedHost, workload: Workload, form: Container) -> dict[str, Value]:
     on_demand = workload.start is Start.ON_DEMAND
     return {
         "image": form.image,
+        "container_name": f"{host.lab}-{workload.name}",
         "pull_policy": "never" if form.local_image else "missing",
         "profiles": ["on-demand"] if on_demand else [],
         "restart": "no" if on_demand else "unless-stopped",
