@@ -1,0 +1,107 @@
+"""Gateways: each turns the lab's endpoints into one public API. None of them knows an engine or a target.
+
+A gateway is one module with an object ``gateway`` that satisfies ``Gateway``, and one line in ``GATEWAYS``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, Protocol, cast
+
+from labctl.diagnostics import Diagnostic
+from labctl.model.gateway import GatewayBlock
+from labctl.placed import PlacedHost
+from labctl.workload import Endpoint, Probe, SecretRef, SecretText, Workload
+
+WORKLOAD: Final = "gateway"
+"""The name of a gateway's workload: a lab has one gateway."""
+
+GATEWAYS: Final[Mapping[str, str]] = MappingProxyType({"litellm": "labctl.gateways.litellm:gateway"})
+
+COMING: Final[Mapping[str, str]] = MappingProxyType({"builtin": "the built-in VRAM-aware gateway"})
+"""Gateways that lab.yaml already knows and this version cannot render."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """An endpoint, and where the gateway reaches its server: ``http://ash:8080``, without ``/v1``."""
+
+    endpoint: Endpoint
+    base_url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseLink:
+    """A PostgreSQL database, as its users reach it.
+
+    Attributes:
+        service: its key in ``services``.
+        workload: the workload's name, to start after it when on the same host.
+        host/port: as the user's own host reaches it.
+    """
+
+    service: str
+    host: str
+    port: int
+    name: str
+    user: str
+    password: SecretRef
+    workload: str | None = None
+
+    @property
+    def url(self) -> SecretText:
+        """``postgresql://user:password@host:port/name``; the password must be safe in a URL."""
+        return SecretText((f"postgresql://{self.user}:", self.password, f"@{self.host}:{self.port}/{self.name}"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayAsk:
+    """All that a gateway is told.
+
+    Attributes:
+        lab: the lab's name.
+        host: where it runs.
+        options: its block of lab.yaml, an instance of its ``options`` type.
+        endpoints: what it may send requests to, in the order of lab.yaml.
+        database: where it keeps keys, None for none.
+        port/bind: where it is reached on its host.
+        image: the container image; probe: what it has on board to ask for its own health.
+    """
+
+    lab: str
+    host: PlacedHost
+    options: Any
+    endpoints: tuple[Linked, ...]
+    port: int
+    bind: str
+    image: str
+    probe: Probe
+    database: DatabaseLink | None = None
+
+
+class Gateway(Protocol):
+    """What a gateway module offers."""
+
+    name: str
+    options: type[GatewayBlock]
+
+    def check(self, options: Any, endpoints: Iterable[Endpoint], databases: Collection[str]) -> Iterable[Diagnostic]:
+        """Return what the schema cannot see; paths start with ``gateway``. ``databases`` are names of services."""
+        ...
+
+    def database(self, options: Any) -> str | None:
+        """Return the name of the service that it keeps its keys in, None for none."""
+        ...
+
+    def workloads(self, ask: GatewayAsk) -> tuple[Workload, ...]:
+        """Return what has to run."""
+        ...
+
+
+def load(name: str) -> Gateway:
+    """Import the gateway of that name; KeyError when there is none."""
+    module, _, attribute = GATEWAYS[name].partition(":")
+    return cast("Gateway", getattr(importlib.import_module(module), attribute))
