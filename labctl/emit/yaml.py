@@ -4,16 +4,17 @@ The readers differ: PyYAML (LiteLLM, Ansible) reads a bare ``on`` as True and ``
 a string is bare only when it is plainly a word to both, a multi-line string is a ``|`` block when that is exact, and
 everything else is quoted.
 
-Own writer instead of a library's: ruamel's round-trip dumper needs about 20 s for the compose file of 5,000 services
+Own writer instead of a library's: ruamel's round-trip dumper needs 26 s for the compose file of 5,000 services
 (``benchmarks/emit_yaml.py``), this one 0.5 s, and block style without anchors, folding and tags is this small.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from labctl.emit import HEADER, Value, refuse
@@ -46,49 +47,57 @@ def dump(value: Value, *, header: str = HEADER) -> str:
         EmitError: for NaN, infinity, lone surrogates, keys that are not text and keys of more than about 1,000
             characters.
     """
-    comment = [f"# {header}"] if header else []
-    return "\n".join([*comment, *_document(value), ""])
-
-
-def _document(value: Value) -> Iterator[str]:
+    lines = [f"# {header}"] if header else []
     if _is_block(value):
-        return _block(value, "")
-    if isinstance(value, str) and _is_literal(value):
-        return _literal(value, "", "")
-    return iter([_scalar(value)])
+        _block(value, "", lines)
+    else:
+        _entry("", value, "  ", lines)
+    return "\n".join([*lines, ""])
 
 
 def _is_block(value: Value) -> bool:
-    return isinstance(value, Mapping | Sequence) and not isinstance(value, str) and len(value) > 0
+    """Whether it takes lines of its own. The concrete types first: a check against an abstract one is slow."""
+    return isinstance(value, dict | list | Mapping | Sequence) and not isinstance(value, str) and len(value) > 0
 
 
-def _block(value: Value, indent: str) -> Iterator[str]:
-    """Yield the lines of a mapping or sequence that has entries, all indented."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _entry(f"{indent}{_key(key)}:", item, f"{indent}  ")
-    elif isinstance(value, Sequence):
-        for item in value:
-            yield from _item(item, indent)
-
-
-def _entry(head: str, item: Value, indent: str) -> Iterator[str]:
-    if _is_block(item):
-        yield head
-        yield from _block(item, indent)
-    elif isinstance(item, str) and _is_literal(item):
-        yield from _literal(item, f"{head} ", indent)
-    else:
-        yield f"{head} {_scalar(item)}"
-
-
-def _item(item: Value, indent: str) -> Iterator[str]:
+def _block(value: Value, indent: str, lines: list[str]) -> None:
+    """Append the lines of a mapping or sequence that has entries, all indented."""
     inner = f"{indent}  "
-    if _is_block(item):
-        for number, line in enumerate(_block(item, inner)):
-            yield line if number else f"{indent}- {line[len(inner) :]}"
+    if isinstance(value, dict | Mapping):
+        for key, item in value.items():
+            _entry(f"{indent}{_key(key)}:", item, inner, lines)
+    elif isinstance(value, list | Sequence):
+        for item in value:
+            _item(item, indent, inner, lines)
+
+
+def _entry(head: str, item: Value, inner: str, lines: list[str]) -> None:
+    """Append a value behind the ``head`` of its first line; further lines have the indent ``inner``."""
+    if isinstance(item, str):
+        _string(head, item, inner, lines)
+    elif _is_block(item):
+        lines.append(head)
+        _block(item, inner, lines)
     else:
-        yield from _entry(f"{indent}-", item, inner)
+        lines.append(f"{head} {_scalar(item)}" if head else _scalar(item))
+
+
+def _item(item: Value, indent: str, inner: str, lines: list[str]) -> None:
+    """Append an item of a sequence; a block's first line stands behind the dash."""
+    if _is_block(item):
+        first = len(lines)
+        _block(item, inner, lines)
+        lines[first] = f"{indent}- {lines[first][len(inner) :]}"
+    else:
+        _entry(f"{indent}-", item, inner, lines)
+
+
+def _string(head: str, text: str, inner: str, lines: list[str]) -> None:
+    literal = "\n" in text and _is_literal(text)
+    shown = ("|" if text.endswith("\n") else "|-") if literal else _text(text)
+    lines.append(f"{head} {shown}" if head else shown)
+    if literal:
+        lines.extend(f"{inner}{line}" if line else "" for line in text.removesuffix("\n").split("\n"))
 
 
 def _key(key: object) -> str:
@@ -102,8 +111,6 @@ def _key(key: object) -> str:
 
 def _scalar(value: Value) -> str:
     match value:
-        case str():
-            text = _text(value)
         case None | bool():
             text = {None: "null", True: "true", False: "false"}[value]
         case float():
@@ -126,6 +133,7 @@ def _float(value: float) -> str:
     return f"{mantissa}.0e{power}" if exponent and "." not in mantissa else f"{mantissa}{exponent}{power}"
 
 
+@functools.lru_cache(maxsize=4096)
 def _text(text: str) -> str:
     if (_BARE.fullmatch(text) and text.lower() not in _WORDS) or _DURATION.fullmatch(text):
         return str(text)
@@ -136,16 +144,8 @@ def _text(text: str) -> str:
 
 def _is_literal(text: str) -> bool:
     """Whether a ``|`` block holds exactly this text: several lines, nothing that a reader would trim or fold."""
-    if "\n" not in text or _UNPRINTABLE.search(text) or _SURROGATE.search(text):
+    if _UNPRINTABLE.search(text) or _SURROGATE.search(text):
         return False
     body = text.removesuffix("\n")
     lines = body.split("\n")
     return bool(lines[0].strip() and lines[-1].strip()) and not lines[0][0].isspace()
-
-
-def _literal(text: str, head: str, indent: str) -> Iterator[str]:
-    """Yield a block scalar behind ``head``; its lines get ``indent``, or two spaces at the top of a document."""
-    indent = indent or "  "
-    yield f"{head}|" if text.endswith("\n") else f"{head}|-"
-    for line in text.removesuffix("\n").split("\n"):
-        yield f"{indent}{line}" if line else ""
