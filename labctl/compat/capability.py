@@ -40,7 +40,7 @@ def runs(capability: str, sass: Iterable[str], ptx: Iterable[str]) -> bool:
 
 def compiled_at_start(capability: str, build: Build) -> bool:
     """Tell whether a card runs a build only by the driver compiling its PTX when it first starts."""
-    return bool(build.sass) and not runs(capability, build.sass, ()) and runs(capability, (), build.ptx)
+    return not runs(capability, build.sass, ()) and runs(capability, (), build.ptx)
 
 
 def drives(build: Build, gpu: GpuFacts) -> bool:

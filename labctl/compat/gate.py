@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from labctl.compat import builds, fit, options
 from labctl.compat.capability import compiled_at_start
-from labctl.compat.values import Ask, Build, Problem, Verdict
+from labctl.compat.values import Ask, Build, GpuFacts, Problem, Verdict
 
 
 def gate(ask: Ask) -> Verdict:
@@ -24,7 +24,7 @@ def gate(ask: Ask) -> Verdict:
         return Verdict(build=None, accelerator=None, problems=(_no_such_flavour(ask),))
     fitting = [b for b in candidates if not fit.misfits(b, ask)]
     if fitting:
-        return _verdict(fitting[0], ask, ())
+        return _verdict(_best(fitting, ask), ask, ())
     return _verdict(_closest(candidates, ask), ask, (_refusal(candidates, ask),))
 
 
@@ -66,6 +66,18 @@ def _needs_cards(engine: str) -> bool:
 
 def _fitting(ask: Ask) -> list[Build]:
     return [b for b in _candidates(ask) if not fit.misfits(b, ask)]
+
+
+def _best(fitting: list[Build], ask: Ask) -> Build:
+    """Return the first that fits, or one of its kind that has machine code where it has only PTX."""
+    first = fitting[0]
+    kin = (b for b in fitting if (b.accelerator, b.form) == (first.accelerator, first.form))
+    return next((b for b in kin if not _compiling(b, ask)), first)
+
+
+def _compiling(build: Build, ask: Ask) -> list[GpuFacts]:
+    """Return the cards for which the driver has to compile the kernels at the first start."""
+    return [g for g in ask.gpus if g.capability and compiled_at_start(g.capability, build)]
 
 
 def _closest(candidates: tuple[Build, ...], ask: Ask) -> Build:
@@ -178,9 +190,9 @@ def _verdict(build: Build, ask: Ask, problems: tuple[Problem, ...]) -> Verdict:
 def _notes(build: Build, ask: Ask) -> Iterator[str]:
     yield from options.settings_notes(ask)
     yield from options.format_notes(ask)
-    jit = [g for g in ask.gpus if g.capability and not build.for_host and compiled_at_start(g.capability, build)]
-    if jit:
-        yield f"`{jit[0].name}`: the driver compiles the kernels at the first start, which takes minutes"
+    slow = _compiling(build, ask)
+    if slow:
+        yield f"`{slow[0].name}`: the driver compiles the kernels at the first start, which can take minutes"
     needed = fit.oldest_driver(build, ask.gpus)
     if needed and ask.driver is None:
         yield f"needs an NVIDIA driver of {needed} or newer; the host's is not known"

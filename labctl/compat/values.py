@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from labctl.workload import Probe
-
-Form = Literal["container", "native"]
-FlashAttention = Literal["on", "off", "auto"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +89,7 @@ class Build:
     id: str
     engine: str
     flavour: str
-    form: Form
+    form: str
     version: str
     image: str | None = None
     package: str | None = None
@@ -169,14 +165,14 @@ class Ask:
     gpus: tuple[GpuFacts, ...] = ()
     arch: str = "x86_64"
     cpu_features: frozenset[str] | None = None
-    form: Form | None = None
+    form: str | None = None
     flavour: str | None = None
     version: str | None = None
     image: str | None = None
     build: OwnBuild | None = None
     driver: str | None = None
     kv_cache: tuple[str, str] = ("f16", "f16")
-    flash_attention: FlashAttention = "auto"
+    flash_attention: str = "auto"
     dtype: str | None = None
     quantization: str | None = None
     attention_backend: str | None = None
