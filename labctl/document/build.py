@@ -35,6 +35,7 @@ _Base = tuple[Place, Mapping[str, Entry]]
 _ONE: Final = "one file holds one lab: delete the `---` and what follows, or put it into a file of its own"
 _RENAME: Final = "give one of the two another name"
 _PROPERTIES: Final = re.compile(r"(?:[&!]\S*(?:\s+(?:#[^\n]*\n\s*)*)?)*")
+_NAME: Final = re.compile(r"[&*][A-Za-z0-9_-]+(?=[\s,\[\]{}]|\Z)")
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -172,6 +173,8 @@ class Builder:
                 break
             key, place = self._key(child, events, depth)
             value = self._node(next(events), events, depth + 1)
+            if value.content is None and value.place.start == value.place.end:
+                value = replace(value, place=place._replace(start=place.end))  # scanners put it at different places
             end = max(end, place.end, _end(value))
             if key == "<<" and not child.style:
                 bases += self._bases(place, value, merged=bool(bases))
@@ -242,6 +245,7 @@ class Builder:
 
     def _alias(self, event: AliasEvent) -> Node:
         place = self._place(event)
+        self._check_name(event)
         name: str = event.anchor
         node = self._anchors.get(name)
         if node is not None:
@@ -259,6 +263,7 @@ class Builder:
         name = event.anchor
         if not name:
             return
+        self._check_name(event)
         if name in self._anchors:
             summary = f"the anchor `&{name}` is set a second time; aliases below mean this one"
             diagnostic = self._error("LAB014", summary, self._place(event), severity=Severity.WARNING, hint=_RENAME)
@@ -266,6 +271,13 @@ class Builder:
             self.found.append(_with_related(diagnostic, related))
         self._anchors[name] = None
         self._places[name] = self._place(event)
+
+    def _check_name(self, event: Any) -> None:
+        """Refuse names that YAML readers end at different places, e.g. ``&a:b`` and ``*chat.``."""
+        start = self._source.text.find("*" if isinstance(event, AliasEvent) else "&", event.start_mark.index)
+        if not _NAME.match(self._source.text, start):
+            summary = "the name of an anchor or alias is letters, digits, `-` and `_`, with a space behind it"
+            self.found.append(self._error("LAB011", summary, Place(self._source, start, start + 1)))
 
     def _check_tag(self, event: Any) -> None:
         if event.tag is None:

@@ -84,7 +84,8 @@ class Document:
         return _Found(node, entry, whole=True, uses=tuple(uses))
 
     def _place(self, found: _Found, at: At) -> Place:
-        if found.entry is not None and (at is At.KEY or not found.whole):
+        empty = found.node.place.start == found.node.place.end
+        if found.entry is not None and (at is At.KEY or not found.whole or empty):
             return found.entry.key
         if found.node is self.root and isinstance(self.root.content, Mapping):
             entry = next(iter(self.root.content.values()), None)

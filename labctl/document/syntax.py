@@ -152,7 +152,7 @@ def _block_mapping(trouble: _Trouble) -> Diagnostic:
     if trouble.before.strip():
         return _make(trouble, "more text after the end of the value", hint="put the whole value in one pair of quotes")
     column = trouble.source.column_of(trouble.since or 0)
-    above = (Related(f"it belongs to the keys at column {column}, as this one", span=trouble.there()),)
+    above = (Related(f"the keys that it could stand beside start in column {column}", span=trouble.there()),)
     hint = "give every key of a mapping the same indentation"
     return replace(_make(trouble, "the indentation of this line fits nothing above it", hint=hint), related=above)
 
@@ -173,6 +173,17 @@ def _escape(trouble: _Trouble) -> Diagnostic:
     shown = trouble.source.text[moved.at : moved.at + 2]
     hint = "use single quotes, in which a backslash is only a backslash, or double it"
     return _make(moved, f"`{shown}` is not an escape that YAML knows in double quotes", hint=hint)
+
+
+def _character_code(trouble: _Trouble) -> Diagnostic:
+    hint = "write the character itself, or `\\x41`, `\\u0041`, `\\U00000041` with the code of a character"
+    return _make(trouble, "this escape stands for no character", hint=hint)
+
+
+def _directive(trouble: _Trouble) -> Diagnostic:
+    return _make(
+        trouble, "a line that starts with `%` is a directive", code="LAB008", hint="delete it, or quote the text"
+    )
 
 
 def _no_list(trouble: _Trouble) -> Diagnostic:
@@ -225,7 +236,9 @@ _EXPLANATIONS: Final[tuple[tuple[re.Pattern[str], Callable[[_Trouble], Diagnosti
         ("did not find expected '-' indicator", _block_sequence),
         ("did not find expected key|expected <block end>", _block_mapping),
         ("cannot start any token", _bad_start),
-        ("unknown escape character|escape code|did not find expected hexdecimal|expected escape sequence", _escape),
+        ("unknown escape character", _escape),
+        ("escape code|hexdecimal|escape sequence of|expected escape sequence", _character_code),
+        ("directive", _directive),
         ("sequence entries are not allowed", _no_list),
         ("expected (the )?node content", _no_content),
         ("expected '?<document start>", _after_end),
