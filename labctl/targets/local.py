@@ -1,7 +1,8 @@
 """Target ``local``: programs of this machine under one supervisord of the user's own; no root, no containers.
 
-The rendered file is the same on every machine: what only the machine knows comes from supervisord's environment, which
-whoever starts it sets (``start_environment``).
+The rendered file is the same on every machine: ``%(here)s`` is its own folder, and whoever starts supervisord sets
+``LABCTL_PYTHON`` to the Python that has labctl. supervisord first binds its socket under a longer name: a root of up to
+80 bytes is safe.
 """
 
 from __future__ import annotations
@@ -18,27 +19,8 @@ from labctl.workload import Capability, Native, SecretText, Start, Workload
 
 FILE: Final = "supervisord.conf"
 LOGS: Final = "logs"
-SOCKET: Final = "supervisor.sock"
-
-_SOCKET_LIMIT: Final = 95
-"""A UNIX socket's path has 107 bytes, and supervisord first binds one with ``.`` and its process id behind it."""
-
 _Rendered = File | SecretFile | ModelFile | Image | Unit | HostRoot
 _Pairs = list[tuple[str, str]]
-
-
-def start_environment(root: str, python: str, runtime: str) -> dict[str, str]:
-    """Return the variables that supervisord and supervisorctl need for this configuration.
-
-    Args:
-        root: absolute folder of the host's tree.
-        python: the Python that has labctl, i.e. ``sys.executable``.
-        runtime: short private folder for the socket when ``root`` is too long, e.g. ``/run/user/1000/labctl``; one
-            per lab, mode 0700, made by the caller.
-    """
-    socket = f"{root}/{SOCKET}"
-    short = socket if len(socket.encode()) <= _SOCKET_LIMIT else f"{runtime}/{SOCKET}"
-    return {"LABCTL_PYTHON": python, "LABCTL_SOCKET": short}
 
 
 class Local:
@@ -104,7 +86,7 @@ def _place(host: PlacedHost, *names: str) -> str:
 
 
 def _daemon(host: PlacedHost) -> list[ini.Section]:
-    socket = "%(ENV_LABCTL_SOCKET)s"
+    socket = "%(here)s/supervisor.sock"
     daemon: _Pairs = [
         ("identifier", f"labctl-{host.lab}"),
         ("directory", "%(here)s"),
@@ -129,7 +111,8 @@ def _program(host: PlacedHost, workload: Workload, form: Native, rank: int) -> _
     pairs = [
         ("command", ini.command(_command(host, workload, form, variables))),
         ("directory", "%(here)s"),
-        ("autostart", "true" if always else "false"),
+        # Started by labctl, in order and when the ones before are healthy; supervisord would start all at once.
+        ("autostart", "false"),
         ("autorestart", "true" if always else "unexpected"),
         ("startsecs", "1"),
         ("startretries", "5"),
