@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from labctl.artefact import Artefact, File, HostRoot, Image, ModelFile, Tree, Unit
+from labctl.artefact import Artefact, File, HostRoot, Image, Manager, ModelFile, Tree, Unit
 from labctl.diagnostics import Diagnostic, DocPath, Result
 from labctl.engines import Template
 from labctl.engines import load as load_engine
@@ -15,6 +15,7 @@ from labctl.resolve.lab import PlacedLab
 from labctl.resolve.models import model_artefacts
 from labctl.targets import Target
 from labctl.targets.capabilities import choose_form
+from labctl.targets.power import power_problems, power_unit
 from labctl.workload import Container, Endpoint, Workload
 
 
@@ -42,6 +43,8 @@ def render(placed: PlacedLab, targets: Mapping[str, Target | None], template: Te
     workloads += gateway.workloads if gateway else ()
     workloads = [_from_mirror(w, placed) for w in workloads]
     problems.extend(_unexpressible(workloads, targets))
+    for name, host in placed.hosts.items():
+        problems.extend(power_problems(host, rendered=targets[name] is not None))
     items: list[Artefact | Image | Unit | HostRoot] = []
     if not any(p.is_error for p in problems):
         for name, host in placed.hosts.items():
@@ -63,7 +66,13 @@ def _host(
     for name in sorted(wanted):
         models += model_artefacts(host, name, placed.lab.models[name], placed.known[name])
     unique = {m.path: m for m in models}
-    yield from target.render(host, sorted(workloads, key=lambda w: w.name), [unique[p] for p in sorted(unique)])
+    limits = list(power_unit(host))
+    yield from limits
+    for item in target.render(host, sorted(workloads, key=lambda w: w.name), [unique[p] for p in sorted(unique)]):
+        if isinstance(item, HostRoot) and limits and Manager.SYSTEMD not in item.managers:
+            yield replace(item, managers=(*item.managers, Manager.SYSTEMD))
+        else:
+            yield item
 
 
 def _unexpressible(workloads: Iterable[Workload], targets: Mapping[str, Target | None]) -> Iterator[Diagnostic]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from labctl.diagnostics import Diagnostic, DocPath, Related, Severity
+from labctl.diagnostics import Diagnostic, DocPath, Severity
 from labctl.model.lab import Secrets
 from labctl.secrets import Command, EnvFile, Environment, Source
 from labctl.workload import SecretText, Workload
@@ -51,9 +51,8 @@ def missing_secrets(secrets: Secrets, workloads: Iterable[Workload], folder: Pat
             yield Diagnostic(
                 code="LAB094",
                 summary=f"secret `{name}` is needed, and `{secrets.source}` does not define it",
-                path=("secrets",),
-                hint=f"add a line `{name}=…` to it, or let labctl invent it: `generate: {name}`",
-                related=(Related("needed by", origin),),
+                path=origin,
+                hint=f"add a line `{name}=…` to it, or let labctl invent it: `secrets: {{generate: {name}}}`",
             )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from labctl.assets import Assets
 from labctl.diagnostics import Diagnostic, LabctlError
@@ -16,10 +17,14 @@ from labctl.document import Document
 from labctl.document.read import find_lab, read_document
 from labctl.knowledge import OfflineKnowledge
 from labctl.model.lab import Lab, read_lab
+from labctl.model.literal import masked, secret_problems
 from labctl.registry import Registry
 from labctl.render import Rendered, render
 from labctl.resolve.lab import PlacedLab, resolve
 from labctl.secret_names import missing_secrets
+
+HARMLESS: Final = frozenset({"LAB006"})
+"""Errors of the text after which its values are still worth checking: a key that is written twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +65,14 @@ def load(path: Path, overlays: Iterable[str] = ()) -> Loaded:
     """Read a lab and take it as far as it goes. Reads files below the lab's folder, and never the network."""
     folder = find_lab(path).parent
     document = read_document(path, tuple(overlays))
-    if document.value is None:
+    if document.value is None or any(d.is_error and d.code not in HARMLESS for d in document.diagnostics):
         return Loaded(path=folder, diagnostics=document.diagnostics)
     loaded = _take(document.value, folder)
+    data = document.value.data
+    found = document.value.locate_all((*secret_problems(data), *loaded.diagnostics))
     return Loaded(
         path=folder,
-        diagnostics=(*document.diagnostics, *document.value.locate_all(loaded.diagnostics)),
+        diagnostics=masked((*document.diagnostics, *found), data),
         document=document.value,
         lab=loaded.lab,
         placed=loaded.placed,

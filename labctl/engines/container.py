@@ -12,6 +12,7 @@ from labctl.engines import Template, Traits
 from labctl.engines.common import assemble, declared, endpoint, models_mount, served_names
 from labctl.model.base import Block, PortNumber, PublicName, Size
 from labctl.model.deployment import Deployment
+from labctl.model.fields import ImageName
 from labctl.placed import PlacedGpu, PlacedModel, Server
 from labctl.vram.footprint import Footprint
 from labctl.workload import ApiFlavour, Container, Endpoint, Health, Mount, Probe, Workload
@@ -38,7 +39,7 @@ class HealthCheck(Block):
 class ContainerDeployment(Deployment):
     """A deployment of a container image."""
 
-    image: Annotated[str | None, Field(description="the image, with a tag or digest", pattern=r"^\S+$")] = None
+    image: Annotated[ImageName | None, Field(description="the image, with a tag or digest")] = None
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     listens: Annotated[PortNumber, Field(description="the port it listens on inside")] = 8000

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from labctl.diagnostics import Diagnostic
 from labctl.engines import Template, Traits
@@ -35,6 +35,14 @@ PROGRAMS: Final = {"embedded": ("{python}", "-m", "labctl.embedded.llama_server"
 """Build flavour → how it is started as a program of the host, where that is not ``llama-server`` on PATH."""
 
 
+def _as_word(value: Any) -> Any:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+Switch = Annotated[Literal["on", "off", "auto"], BeforeValidator(_as_word)]
+"""``on``, ``off`` or ``auto``; ``true`` and ``false`` are understood."""
+
+
 class KvCache(Block):
     """Types of the K and the V cache."""
 
@@ -56,7 +64,7 @@ class LlamaCppDeployment(Deployment):
     slots: Annotated[Positive, Field(description="requests at a time; each has context / slots tokens")] = 1
     kv_cache: Annotated[CacheType | KvCache, Field(description="type of the KV cache, or `{k: …, v: …}`")] = "f16"
     batch: Batch = Batch()
-    flash_attention: Annotated[bool | Literal["auto"], Field(description="`auto` leaves it to the build")] = "auto"
+    flash_attention: Annotated[Switch, Field(description="`auto` leaves it to the build")] = "auto"
     gpu_layers: Annotated[int | Literal["all"], Field(description="layers on the card")] = "all"
     threads: Annotated[Positive | None, Field(description="CPU threads")] = None
     chat_template: Annotated[str | None, Field(description="name of a built-in template; default: the model's own")] = (
@@ -113,8 +121,7 @@ class LlamaCpp:
 
     def traits(self, spec: LlamaCppDeployment) -> Traits:
         """Return the settings that depend on card and build."""
-        words = {True: "on", False: "off", "auto": "auto"}
-        return Traits(kv_cache=spec.kv_types, flash_attention=words[spec.flash_attention])
+        return Traits(kv_cache=spec.kv_types, flash_attention=spec.flash_attention)
 
     def footprint(
         self, spec: LlamaCppDeployment, models: Sequence[PlacedModel], gpus: Sequence[PlacedGpu], version: str
@@ -141,7 +148,7 @@ class LlamaCpp:
             slots=spec.slots,
             kv_cache_k=k,
             kv_cache_v=v,
-            flash_attention=spec.flash_attention is not False,
+            flash_attention=spec.flash_attention != "off",
             batch=spec.batch.logical,
             ubatch=spec.batch.physical,
             gpu_layers=spec.layers if gpus else 0,
@@ -216,8 +223,7 @@ def arguments(server: Server, spec: LlamaCppDeployment, *, host: str, port: int,
 
 def _cache_arguments(spec: LlamaCppDeployment) -> list[str]:
     k, v = spec.kv_types
-    flash = {True: "on", False: "off", "auto": "auto"}[spec.flash_attention]
-    args = ["--flash-attn", flash, "--cache-type-k", k, "--cache-type-v", v]
+    args = ["--flash-attn", spec.flash_attention, "--cache-type-k", k, "--cache-type-v", v]
     args += ["--kv-unified"] if spec.unified_kv else []
     args += ["--swa-full"] if spec.swa_full else []
     return args + (["--cache-reuse", str(spec.cache_reuse)] if spec.cache_reuse else [])

@@ -7,9 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from labctl.model.base import Block, Positive, PublicName, Size
-from labctl.model.fields import conflict
-
-GGUF_PATTERN = r"^(hf://[^/\s]+/[^/\s]+/\S+|https?://\S+|file:///\S+|[^:\s]+)\.gguf$"
+from labctl.model.fields import GgufSource, conflict
 
 
 class Tiny(Block):
@@ -29,10 +27,9 @@ class Model(Block):
     """A model by its source: exactly one of ``gguf``, ``hf``, ``ollama`` and ``tiny``."""
 
     gguf: Annotated[
-        str | None,
+        GgufSource | None,
         Field(
             description="a GGUF file: `hf://org/repo/file.gguf`, a URL, a path, or a name in the host's models folder",
-            pattern=GGUF_PATTERN,
         ),
     ] = None
     hf: Annotated[
@@ -43,13 +40,9 @@ class Model(Block):
         None
     )
     tiny: Tiny | None = None
-    projector: Annotated[
-        str | None, Field(description="GGUF file of the vision or audio projector", pattern=GGUF_PATTERN)
-    ] = None
+    projector: Annotated[GgufSource | None, Field(description="GGUF file of the vision or audio projector")] = None
     revision: Annotated[str | None, Field(description="commit or tag of the repository")] = None
-    chat_template: Annotated[str | None, Field(description="llama.cpp's name of a chat template, or a .jinja file")] = (
-        None
-    )
+    chat_template: Annotated[str | None, Field(description="llama.cpp's name of a chat template")] = None
     quantization: Annotated[
         str | None, Field(description="how the weights are quantised, where the name does not say")
     ] = None

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from labctl.model.base import Block, Duration, Name, PortNumber, Positive, PublicName, Rate, SecretName, Size
-from labctl.model.fields import OneOrMany
+from labctl.model.fields import ImageName, OneOrMany
 from labctl.model.host import CpuFeature
 from labctl.workload import Task
 
@@ -82,7 +82,9 @@ class Deployment(Block):
     vram: Annotated[
         Size | DeclaredVram | None, Field(description="a cap on its budget per card, or `{declared: 4 GiB}`")
     ] = None
-    image: Annotated[str | None, Field(description="container image in place of the one labctl would choose")] = None
+    image: Annotated[ImageName | None, Field(description="container image in place of the one labctl would choose")] = (
+        None
+    )
     flavour: Annotated[str | None, Field(description="build of the engine, e.g. `cuda12`, `vulkan`, `embedded`")] = None
     build: Annotated[Build | None, Field(description="build the image on the host instead of pulling one")] = None
     start: Literal["always", "on-demand"] = "always"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 T = TypeVar("T")
 
@@ -18,6 +19,39 @@ def _listed(value: Any) -> Any:
 OneOrMany = Annotated[tuple[T, ...], BeforeValidator(_listed)]
 """A list, or one element written without brackets."""
 
+_GGUF = re.compile(r"(hf://[^/\s]+/[^/\s]+/\S+|https?://\S+|file:///\S+|[^:\s]+)\.gguf")
+
+
+def _gguf(value: str) -> str:
+    if not _GGUF.fullmatch(value):
+        summary = f"`{value}` is not the place of a GGUF file"
+        raise FormatError(
+            summary,
+            "write `hf://org/repo/file.gguf`, `https://…/file.gguf`, a path, or a name in the host's models folder",
+        )
+    return value
+
+
+def _image(value: str) -> str:
+    name, _, tag = value.rpartition("/")[2].partition("@")[0].partition(":")
+    if not name or any(c.isspace() for c in value):
+        summary = f"`{value}` is not an image"
+        raise FormatError(summary, "write `registry/name:tag`")
+    if "@sha256:" not in value and tag in {"", "latest"}:
+        summary = f"image `{value}` " + ("has no tag" if not tag else "is whatever `latest` is today")
+        raise FormatError(summary, "pin it: give a version as its tag, or a digest")
+    return value
+
+
+class FormatError(ValueError):
+    """A text has not the form it needs (LAB026)."""
+
+    code = "LAB026"
+
+    def __init__(self, summary: str, hint: str) -> None:
+        super().__init__(summary)
+        self.hint = hint
+
 
 class BlockError(ValueError):
     """A rule over several keys of one block is broken (LAB027)."""
@@ -27,6 +61,12 @@ class BlockError(ValueError):
     def __init__(self, summary: str, hint: str) -> None:
         super().__init__(summary)
         self.hint = hint
+
+
+GgufSource = Annotated[str, AfterValidator(_gguf)]
+"""Where a GGUF file is."""
+ImageName = Annotated[str, AfterValidator(_image)]
+"""A container image, pinned by a tag that says a version or by a digest."""
 
 
 def conflict(summary: str, hint: str = "") -> NoReturn:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from labctl.model.base import Block, Name, PortNumber, Size
+from labctl.model.fields import ImageName
 
 
 class GatewayBlock(Block):
@@ -16,6 +17,8 @@ class GatewayBlock(Block):
     host: Annotated[Name | None, Field(description="where it runs; may be left out in a lab of one host")] = None
     port: Annotated[PortNumber, Field(description="host port of the endpoint")] = 4000
     bind: Annotated[str | None, Field(description="host address to serve at; default: the narrowest that works")] = None
-    image: Annotated[str | None, Field(description="container image in place of the one labctl would choose")] = None
+    image: Annotated[ImageName | None, Field(description="container image in place of the one labctl would choose")] = (
+        None
+    )
     memory_limit: Size | None = None
     extra: Annotated[dict[str, dict[str, Any]], Field(description="per target, merged last into what it renders")] = {}

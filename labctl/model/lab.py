@@ -12,7 +12,7 @@ from labctl.diagnostics import Diagnostic, DocPath, Result
 from labctl.model.artefacts import Model
 from labctl.model.base import Block, Name, SecretName
 from labctl.model.deployment import Deployment
-from labctl.model.fields import OneOrMany
+from labctl.model.fields import ImageName, OneOrMany
 from labctl.model.gateway import GatewayBlock
 from labctl.model.host import Host
 from labctl.model.problems import from_pydantic
@@ -33,7 +33,7 @@ class Images(Block):
     """Where container images come from."""
 
     mirror: Annotated[str | None, Field(description="registry (and folder) that replaces every image's own")] = None
-    replace: Annotated[dict[str, str], Field(description="engine or service → the image to use for it")] = {}
+    replace: Annotated[dict[str, ImageName], Field(description="engine or service → the image to use for it")] = {}
 
 
 class Secrets(Block):
@@ -171,7 +171,13 @@ class _Reader:
                 )
             elif block := self.block(model, data, path):
                 found[name] = block
+            elif model is Deployment:
+                self._forgive_keys(path)
         return found
+
+    def _forgive_keys(self, path: DocPath) -> None:
+        """Without an engine nobody knows which keys are good: say only what is certain."""
+        self.problems = [p for p in self.problems if p.code != "LAB021" or (p.path or ())[: len(path)] != path]
 
     def services(self, blocks: Mapping[str, Any]) -> dict[str, ServiceBlock]:
         found: dict[str, ServiceBlock] = {}

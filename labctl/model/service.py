@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from labctl.model.base import Block, Name, PortNumber, Size
-from labctl.model.fields import OneOrMany, conflict
+from labctl.model.fields import ImageName, OneOrMany, conflict
 
 
 class ServiceBlock(Block):
@@ -20,7 +20,9 @@ class ServiceBlock(Block):
         PortNumber | None, Field(description="host port, for services that people or other hosts reach")
     ] = None
     bind: Annotated[str | None, Field(description="host address to serve at; default: the narrowest that works")] = None
-    image: Annotated[str | None, Field(description="container image in place of the one labctl would choose")] = None
+    image: Annotated[ImageName | None, Field(description="container image in place of the one labctl would choose")] = (
+        None
+    )
     memory_limit: Size | None = None
     extra: Annotated[dict[str, dict[str, Any]], Field(description="per target, merged last into what it renders")] = {}
 

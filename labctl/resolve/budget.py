@@ -100,7 +100,7 @@ def budget_problems(
     """Yield every card and host that is over budget, every cap that cannot hold, every server nobody can size."""
     seen: set[tuple[DocPath, str]] = set()
     for account in ledger.gpus:
-        if not account.fits:
+        if not account.fits and account.gpu.memory:
             problem = _over_budget(lab, account, servers, estimate, ledger)
             if (problem.path or (), problem.summary.partition(" of host")[0]) not in seen:
                 yield problem
@@ -140,7 +140,7 @@ def arithmetic(account: GpuAccount) -> str:
     rows = [
         (e.server + (f" (takes turns in `{e.group}`)" if e.group else ""), _parts(e), e.total) for e in account.entries
     ]
-    width = max(len(name) for name, _, _ in rows)
+    width = max(len("in use at worst"), *(len(name) for name, _, _ in rows))
     lines = [f"{name:<{width}}  {format_size(total):>9}  = {parts}" for name, parts, total in rows]
     lines.append(f"{'in use at worst':<{width}}  {format_size(account.used):>9}")
     reserve = f" - reserve {format_size(account.gpu.reserve)}" if account.gpu.reserve else ""
@@ -166,7 +166,7 @@ def _other_card(account: GpuAccount, worst: Entry, ledger: Ledger) -> list[str]:
 
 
 def _out_of_ram(account: HostAccount) -> Diagnostic:
-    width = max(len(e.server) for e in account.entries)
+    width = max(len("in use at worst"), *(len(e.server) for e in account.entries))
     lines = [
         f"{e.server:<{width}}  {format_size(e.bytes):>9}  {'limit' if e.limited else 'estimate'}"
         for e in account.entries

@@ -81,7 +81,7 @@ def _power(gpu: Gpu, facts: GpuFacts | None, where: DocPath) -> Iterator[Diagnos
     if gpu.power_limit and facts and facts.tdp_w and gpu.power_limit > facts.tdp_w:
         yield Diagnostic(
             code="LAB067",
-            summary=f"a {facts.name} takes {facts.tdp_w} W at most, and the limit is {gpu.power_limit} W",
+            summary=f"card `{facts.name}` takes {facts.tdp_w} W at most, and its limit is {gpu.power_limit} W",
             path=(*where, "power_limit"),
             hint=f"lower it to {facts.tdp_w} W or less, or leave it out",
         )
