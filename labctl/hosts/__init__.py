@@ -1,0 +1,1 @@
+"""Hosts: looking at them and changing them. All input and output of plan and apply is below this package."""

@@ -1,0 +1,242 @@
+"""Steps that start, restart and stop units: exactly those that the plan names, each once its needs are healthy."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import urlsplit
+
+from labctl.artefact import Unit
+from labctl.diagnostics import Diagnostic
+from labctl.hosts.base import HostError, Ref, Stopped, UnitManager
+from labctl.hosts.events import ChangeDone, LogLine
+from labctl.hosts.health import await_healthy
+from labctl.hosts.work import Work
+from labctl.plan.ledger import confirm_unit, forget_units
+from labctl.plan.model import Action, Change, Kind, Reason
+from labctl.plan.order import needs
+from labctl.workload import Start
+
+LAST_LINES: Final = 20
+"""Log lines shown of a unit that failed."""
+
+
+def validate(work: Work) -> None:
+    """Let each manager check its changed definition files; what it refuses is not activated."""
+    changed = {c.name for c in work.todo(Kind.FILE) if c.action is not Action.DELETE}
+    for name in sorted({u.manager for u in work.units.values()}):
+        mine = [u for u in work.units.values() if u.manager == name]
+        projects = sorted({u.project for u in mine} & changed)
+        if not projects:
+            continue
+        try:
+            work.managers[name].validate(projects)
+        except HostError as error:
+            _refuse(work, {u.name for u in mine}, projects, error)
+
+
+def _refuse(work: Work, names: set[str], projects: list[str], error: HostError) -> None:
+    work.broken.update(projects)
+    for change in work.todo(Kind.UNIT):
+        if change.name in names:
+            work.fail(change, error.diagnostic)
+
+
+def remove_units(work: Work) -> None:
+    """Stop units that the lab no longer has, before anything starts: they may hold ports and memory."""
+    gone = [c for c in work.todo(Kind.UNIT) if c.action is Action.DELETE]
+    for change in reversed(gone):
+        ref = work.old_ref(change.name)
+        if ref is None or ref.record is None:
+            continue
+        with work.making(change):
+            work.managers[ref.record.manager].forget(ref)
+            work.retired.add(ref.record.manager)
+            work.save(forget_units(work.manifest, [change.name]))
+
+
+def close_projects(work: Work) -> None:
+    """Let managers put away projects of which no unit is left: networks, daemons."""
+    left = {(u.manager, u.project) for u in work.units.values()}
+    left |= {(r.manager, r.project) for r in work.manifest.units.values()}
+    before = work.initial_units
+    for name in sorted({r.manager for r in before.values()}):
+        refs = [
+            Ref(name=n, id=r.id, project=r.project, group=r.group, record=r)
+            for n, r in sorted(before.items())
+            if r.manager == name and (r.manager, r.project) not in left
+        ]
+        if refs:
+            work.managers[name].finish(refs, data=work.data)
+
+
+def run_units(work: Work) -> None:
+    """Start, restart, create and enable what the plan says, in order; wait for health where somebody needs it."""
+    running = _Run(work)
+    running.settle()
+    running.begin()
+    running.stop_moving()
+    for change in running.changes:
+        running.activate(change)
+    running.await_all()
+
+
+@dataclass(slots=True)
+class _Run:
+    """Units on their way up."""
+
+    work: Work
+    waiting: dict[str, Change] = field(default_factory=dict)
+    starting: dict[str, Change] = field(default_factory=dict)
+
+    @property
+    def changes(self) -> list[Change]:
+        """The unit changes that are still to be made."""
+        todo = self.work.todo(Kind.UNIT)
+        return [c for c in todo if c.action is not Action.DELETE and c.address not in self.work.failed]
+
+    def settle(self) -> None:
+        """Count units that were still starting when they were looked at: others may wait for them."""
+        starting = [c for c in self.work.changes if c.action is Action.NOOP and c.reason is Reason.STARTING]
+        self.starting.update({c.name: c for c in starting if c.kind is Kind.UNIT})
+
+    def begin(self) -> None:
+        """Tell each manager once which units will be touched; a manager that cannot begin fails all its units."""
+        units = [self.work.units[c.name] for c in self.changes]
+        for name in sorted({u.manager for u in units}):
+            mine = [u for u in units if u.manager == name]
+            try:
+                self.work.managers[name].begin([self.work.ref(u) for u in mine])
+            except HostError as error:
+                for change in [c for c in self.changes if c.name in {u.name for u in mine}]:
+                    self.work.fail(change, error.diagnostic)
+
+    def stop_moving(self) -> None:
+        """Stop units whose port changes before any unit starts: another one may be about to take it."""
+        for change in self.changes:
+            unit, old = self.work.units[change.name], self.work.old_ref(change.name)
+            if old is None or old.record is None or old.record.check is None or not change.action.runs:
+                continue
+            if unit.check is None or urlsplit(old.record.check).netloc != urlsplit(unit.check).netloc:
+                self.work.step()
+                self.work.managers[old.record.manager].stop(old)
+
+    def activate(self, change: Change) -> None:
+        """Make one unit's change, once everything that it needs is healthy."""
+        work, unit = self.work, self.work.units[change.name]
+        for needed in needs(unit, work.units.values()):
+            self.await_one(needed.name)
+        broken = sorted(work.broken & {unit.project, *unit.files, *(n.name for n in needs(unit, work.units.values()))})
+        if broken:
+            work.skip(change, f"it needs `{broken[0]}`")
+            return
+        work.step()
+        work.started(change)
+        try:
+            self._act(change, unit)
+        except HostError as error:
+            self._failed(change, error)
+            return
+        if change.action.runs or (change.action is Action.CREATE and unit.start is Start.ALWAYS):
+            self.waiting[change.name] = change
+        else:
+            self._done(change)
+
+    def _act(self, change: Change, unit: Unit) -> None:
+        work = self.work
+        manager, ref, old = work.managers[unit.manager], work.ref(unit), work.old_ref(unit.name)
+        if old is not None and old.record is not None and (old.record.manager, old.id) != (unit.manager, unit.id):
+            work.managers[old.record.manager].forget(old)
+        match change.action:
+            case Action.CREATE if unit.start is Start.ON_DEMAND:
+                manager.create(ref)
+            case Action.UPDATE:
+                manager.create(ref)
+            case Action.CREATE | Action.START:
+                manager.start(ref, anew=bool(change.because))
+            case Action.REPLACE if unit.start is Start.ON_DEMAND and not _was_up(change):
+                manager.create(ref)
+            case _:
+                manager.start(ref, anew=True)
+
+    def await_all(self) -> None:
+        """Wait for every unit that was started."""
+        for name in list(self.waiting):
+            self.await_one(name)
+
+    def await_one(self, name: str) -> None:
+        """Wait for a unit, if it was started just now, here or by somebody else."""
+        change = self.waiting.pop(name, None) or self.starting.pop(name, None)
+        if change is None:
+            return
+        work, unit = self.work, self.work.units[name]
+        manager, ref = work.managers[unit.manager], work.ref(unit)
+        try:
+            await_healthy(work.site, manager, ref, unit, work.emit, work.check)
+        except HostError as error:
+            _show_log(work, manager, ref)
+            self._failed(change, error)
+        else:
+            if change.action.changes:
+                self._done(change)
+
+    def _done(self, change: Change) -> None:
+        work, unit = self.work, self.work.units[change.name]
+        work.save(confirm_unit(work.manifest, unit, work.ref(unit).group, work.artefacts, work.digests))
+        work.done.append(change.address)
+        self._say(change)
+
+    def _failed(self, change: Change, error: HostError) -> None:
+        self.work.fail(change, error.diagnostic)
+        self._say(change)
+
+    def _say(self, change: Change) -> None:
+        self.work.emit(
+            ChangeDone(
+                host=change.host,
+                address=change.address,
+                kind=change.kind,
+                action=change.action,
+                problem=self.work.failed.get(change.address),
+            )
+        )
+
+
+def _was_up(change: Change) -> bool:
+    return change.before is not None and change.before.unit in {"running", "starting", "unhealthy"}
+
+
+def _show_log(work: Work, manager: UnitManager, ref: Ref) -> None:
+    redact = work.secrets.redactor()
+    try:
+        lines: Iterator[str] = manager.logs(ref, lines=LAST_LINES, follow=False)
+        for line in itertools.islice(lines, LAST_LINES * 2):
+            work.emit(LogLine(host=work.site.host, unit=ref.name, text=redact(line)))
+    except (HostError, OSError, Stopped):
+        return
+
+
+def adopt_units(work: Work) -> None:
+    """Record running units that are as wanted but unknown, as after a lost manifest: they are ours by their label."""
+    for change in work.changes:
+        known = change.name in work.manifest.units or change.name not in work.units
+        if change.kind is Kind.UNIT and change.action is Action.NOOP and not known:
+            unit = work.units[change.name]
+            work.save(confirm_unit(work.manifest, unit, work.ref(unit).group, work.artefacts, work.digests))
+
+
+def nothing_left(work: Work) -> None:
+    """HostError (LAB117) when something of what was destroyed still runs."""
+    records = work.initial_units
+    for name in sorted({r.manager for r in records.values()}):
+        refs = [
+            Ref(name=n, id=r.id, project=r.project, group=r.group, record=r)
+            for n, r in sorted(records.items())
+            if r.manager == name
+        ]
+        left = work.managers[name].leftovers(refs)
+        if left:
+            summary = f"not everything has gone from `{work.site.host}`: {', '.join(left)}"
+            raise HostError(Diagnostic(code="LAB117", summary=summary))

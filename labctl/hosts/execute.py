@@ -1,0 +1,156 @@
+"""Carrying out one host's part of a plan: a list of steps, in an order that survives being killed anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from labctl.artefact import Tree
+from labctl.diagnostics import Diagnostic
+from labctl.hosts import activate, content
+from labctl.hosts.base import Emit, HostError, Outcome, Site, Stopped
+from labctl.hosts.events import HostDone, HostFailed, HostStarted
+from labctl.hosts.observe import Managers
+from labctl.hosts.state import OWN, audit, read_manifest
+from labctl.hosts.work import Work
+from labctl.plan.model import Change, Kind
+from labctl.plan.observed import SecretDigests
+from labctl.secrets import Secrets
+
+Step = Callable[[Work], None]
+
+
+def _secrets(work: Work) -> None:
+    content.write_files(work, Kind.SECRET)
+
+
+def _files(work: Work) -> None:
+    content.write_files(work, Kind.FILE)
+
+
+def _retire(work: Work) -> None:
+    activate.remove_units(work)
+    activate.close_projects(work)
+
+
+def _prune(work: Work) -> None:
+    content.prune(work)
+    for name in sorted(work.retired):
+        work.managers[name].settle()
+
+
+def _verify(work: Work) -> None:
+    if work.destroy:
+        activate.nothing_left(work)
+
+
+STEPS: Final[Sequence[Step]] = (
+    content.announce_all,  # first: whatever happens from here on, the manifest knows of it
+    content.fetch_models,  # slow and harmless: nothing that runs is touched yet
+    _secrets,  # before files: validation of a compose file reads its env files
+    _files,
+    content.build_images,  # after files: they are the build context
+    activate.validate,  # before anything is stopped
+    _retire,  # before anything starts: it may hold ports and memory
+    activate.run_units,
+    activate.adopt_units,
+    _prune,  # after that: a unit that runs never loses its files
+    _verify,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteExecutor:
+    """``Executor`` over a shell and the host's managers."""
+
+    site: Site
+    managers: Managers
+    secrets: Secrets
+    digests: SecretDigests
+    lab: str = ""
+    lab_digest: str = ""
+    plan_digest: str = ""
+    destroy: bool = False
+    data: bool = False
+    check: Callable[[], None] = field(default=lambda: None)
+
+    def execute(self, changes: Sequence[Change], tree: Tree, emit: Emit) -> Outcome:
+        """Do the changes. The host's lock is held by the caller."""
+        part = Tree(roots=tree.of_host(self.site.host).roots) if self.destroy else tree.of_host(self.site.host)
+        work = Work(
+            site=self.site,
+            managers=self.managers,
+            changes=changes,
+            tree=part,
+            secrets=self.secrets,
+            digests=self.digests,
+            manifest=read_manifest(self.site),
+            emit=emit,
+            check=self.check,
+            destroy=self.destroy,
+            data=self.data,
+        )
+        emit(HostStarted(host=self.site.host, changes=len([c for c in changes if c.action.changes])))
+        outcome = self._steps(work)
+        self._close(work, outcome)
+        return outcome
+
+    def _steps(self, work: Work) -> Outcome:
+        try:
+            for step in STEPS:
+                step(work)
+        except Stopped:
+            return work.outcome(interrupted=True)
+        except HostError as error:
+            return work.outcome(interrupted=False, diagnostics=[error.diagnostic])
+        except OSError as error:
+            return work.outcome(interrupted=False, diagnostics=[_unexpected(self.site, error)])
+        return work.outcome(interrupted=False)
+
+    def _close(self, work: Work, outcome: Outcome) -> None:
+        """Write the last manifest and the audit line, or remove both after a complete destroy."""
+        result = "done" if outcome.ok else "interrupted" if outcome.interrupted else "failed"
+        entry = {
+            "action": "destroy" if self.destroy else "apply",
+            "lab": self.lab,
+            "plan": self.plan_digest,
+            "result": result,
+            "done": len(outcome.done),
+            "failed": sorted(outcome.failed),
+        }
+        if self.destroy and outcome.ok and not work.manifest.entries:
+            self._vanish(work)
+        else:
+            if outcome.ok:
+                work.save(replace(work.manifest, lab=self.lab, lab_digest=self.lab_digest))
+            audit(self.site, entry)
+        work.emit(_last_event(outcome))
+
+    def _vanish(self, work: Work) -> None:
+        """Remove labctl's own files and folders; the lock goes last, by its holder."""
+        shell = self.site.shell
+        shell.remove(self.site.state(name) for name in OWN)
+        for folder in sorted({*work.manifest.folders, self.site.state("").rstrip("/")}, reverse=True):
+            shell.remove_empty(folder)
+
+
+def _last_event(outcome: Outcome) -> HostDone | HostFailed:
+    if outcome.ok:
+        return HostDone(host=outcome.host, changes=len(outcome.done))
+    return HostFailed(
+        host=outcome.host,
+        done=len(outcome.done),
+        failed=len(outcome.failed),
+        skipped=len(outcome.skipped),
+        diagnostics=outcome.diagnostics,
+        interrupted=outcome.interrupted,
+    )
+
+
+def _unexpected(site: Site, error: OSError) -> Diagnostic:
+    return Diagnostic(
+        code="LAB107",
+        summary=f"`{site.host}` refused a change: {error.strerror or error}",
+        detail=str(error.filename or ""),
+    )

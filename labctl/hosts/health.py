@@ -1,0 +1,120 @@
+"""Waiting until a unit is ready, and telling a slow start from a failure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Final
+
+from labctl.artefact import Manager, Unit
+from labctl.diagnostics import Diagnostic
+from labctl.hosts.base import Emit, HostError, Ref, Site, UnitManager
+from labctl.hosts.events import Waiting
+from labctl.plan.observed import SeenUnit, UnitState
+
+POLL: Final = 0.25
+"""Seconds between two looks at a starting unit."""
+REPORT: Final = 1.0
+"""Seconds between two ``Waiting`` events."""
+STEADY: Final = 1.0
+"""Seconds that a unit without a health check has to run before it counts as started."""
+GIVE_UP: Final = 4.0
+"""Seconds that a unit may be down while its manager is still trying to start it."""
+DEFAULT_LIMIT: Final = 60.0
+"""Seconds to wait for a unit without a health check."""
+PROBES: Final = 16
+"""Health URLs asked at the same time."""
+
+
+def limit_of(unit: Unit) -> float:
+    """Return how many seconds a unit may take to become healthy: its start period, then all its retries."""
+    health = unit.health
+    if health is None:
+        return DEFAULT_LIMIT
+    return float(health.start_period + health.retries * (health.interval + health.timeout))
+
+
+def await_healthy(
+    site: Site, manager: UnitManager, ref: Ref, unit: Unit, emit: Emit, check: Callable[[], None]
+) -> None:
+    """Return when the unit is healthy. HostError (LAB110) when it fails or takes too long."""
+    started = time.monotonic()
+    limit, reported = limit_of(unit), 0.0
+    up_since: float | None = None
+    down_since: float | None = None
+    while True:
+        check()
+        seen = manager.observe([ref]).get(ref.name, SeenUnit(state=UnitState.ABSENT))
+        now = time.monotonic()
+        up_since = (up_since or now) if seen.state is UnitState.RUNNING else None
+        down_since = None if seen.state.up else (down_since or now)
+        if up_since is not None and ready(site, unit, now - up_since):
+            return
+        if down_since is not None and now - down_since >= GIVE_UP:
+            raise HostError(_failed(unit, f"it is {seen.state}", seen.detail))
+        if now - started >= limit:
+            raise HostError(_failed(unit, f"it is not healthy after {limit:.0f} s", _how(unit, seen)))
+        if now - started - reported >= REPORT:
+            reported = now - started
+            emit(Waiting(host=site.host, unit=unit.name, seconds=reported, limit=limit))
+        time.sleep(POLL)
+
+
+def ready(site: Site, unit: Unit, running: float) -> bool:
+    """Ask a running unit once. Without anything to ask, it has to have run for a moment."""
+    timeout = unit.health.timeout if unit.health else 5
+    if unit.check is not None:
+        status = site.shell.probe(unit.check, timeout)
+        return status is not None and 200 <= status < 300
+    if unit.health is not None and unit.health.command and unit.manager is not Manager.COMPOSE:
+        return site.shell.run(unit.health.command, timeout=timeout, cwd=site.folder).ok
+    return running >= STEADY
+
+
+def probe_running(site: Site, units: Sequence[Unit], seen: Mapping[str, SeenUnit]) -> Mapping[str, SeenUnit]:
+    """Return the units with those that run but do not answer as unhealthy, or as starting while they may be."""
+    asked = [u for u in units if u.check is not None and _state(seen, u) is UnitState.RUNNING]
+    if not asked:
+        return seen
+    with ThreadPoolExecutor(PROBES) as pool:
+        answers = list(pool.map(lambda u: _answers(site, u), asked))
+    silent = [u for u, answer in zip(asked, answers, strict=True) if not answer]
+    return {**seen, **{u.name: _silent(u, seen[u.name]) for u in silent}}
+
+
+def _state(seen: Mapping[str, SeenUnit], unit: Unit) -> UnitState:
+    found = seen.get(unit.name)
+    return UnitState.ABSENT if found is None else found.state
+
+
+def _answers(site: Site, unit: Unit) -> bool:
+    attempts = max(1, unit.health.retries if unit.health else 3)
+    for attempt in range(attempts):
+        if attempt:
+            time.sleep(POLL)
+        if ready(site, unit, STEADY):
+            return True
+    return False
+
+
+def _silent(unit: Unit, seen: SeenUnit) -> SeenUnit:
+    young = seen.since is not None and seen.since < limit_of(unit)
+    state = UnitState.STARTING if young else UnitState.UNHEALTHY
+    return replace(seen, state=state, detail=f"{unit.check} does not answer")
+
+
+def _how(unit: Unit, seen: SeenUnit) -> str:
+    asked = f"\nasked: {unit.check}" if unit.check else ""
+    return f"{seen.state}: {seen.detail}{asked}"
+
+
+def _failed(unit: Unit, what: str, detail: str) -> Diagnostic:
+    return Diagnostic(
+        code="LAB110",
+        summary=f"`{unit.name}` did not start: {what}",
+        detail=detail,
+        path=unit.origin or None,
+        hint=f"see its log: labctl logs {unit.name}",
+    )

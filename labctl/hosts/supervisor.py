@@ -1,0 +1,349 @@
+"""Units run by supervisord, started by labctl as the user's own daemon: the local target.
+
+Talks XML-RPC over the daemon's unix socket (supervisor's documented API, ``http://supervisord.org/api.html``). The
+daemon outlives the apply that started it; it starts with no program (``labctl.hosts.supervise``) and is given each one
+when it is its turn.
+"""
+
+from __future__ import annotations
+
+import configparser
+import hashlib
+import http.client
+import os
+import socket
+import sys
+import time
+import xmlrpc.client
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, cast
+
+from labctl.artefact import Manager, Unit
+from labctl.diagnostics import Diagnostic
+from labctl.hosts.base import HostError, Ref, Site
+from labctl.plan.observed import SeenUnit, UnitState
+from labctl.targets.local import start_environment
+
+TIMEOUT: Final = 15.0
+"""Seconds that the daemon may take to start, to end, and to answer."""
+KEPT_ENVIRONMENT: Final = (
+    *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR"),
+)
+SOCKET_PATH_LIMIT: Final = 107
+"""Bytes of a unix socket's path, Linux ``sun_path``."""
+ALREADY: Final = frozenset({10, 60, 70, 90})
+"""Faults that mean "it is so already": BAD_NAME, ALREADY_STARTED, NOT_RUNNING, ALREADY_ADDED (supervisor/xmlrpc.py)."""
+_STATES: Final[Mapping[str, UnitState]] = {
+    "STOPPED": UnitState.STOPPED,
+    "STARTING": UnitState.STARTING,
+    "RUNNING": UnitState.RUNNING,
+    "BACKOFF": UnitState.FAILED,
+    "STOPPING": UnitState.STOPPED,
+    "EXITED": UnitState.FAILED,
+    "FATAL": UnitState.FAILED,
+    "UNKNOWN": UnitState.FAILED,
+}
+
+
+class SupervisorManager:
+    """``UnitManager`` for the programs of one host's ``supervisord.conf``."""
+
+    manager = Manager.SUPERVISOR
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def missing(self) -> Diagnostic | None:
+        """The package ``supervisor`` has to be importable by the Python that runs labctl."""
+        ran = self._site.shell.run([sys.executable, "-W", "ignore", "-c", "import supervisor.supervisord"], timeout=60)
+        if ran.ok:
+            return None
+        return Diagnostic(
+            code="LAB106",
+            summary=f"`{self._site.host}` uses the local target, which needs the package `supervisor`",
+            detail=ran.tail(1),
+            hint='install it: pip install "labctl[local]"',
+        )
+
+    def group(self, unit: Unit, definition: bytes) -> str:  # noqa: ARG002 - part of the protocol
+        """Programs belong to nothing but their daemon."""
+        return ""
+
+    def observe(self, refs: Sequence[Ref]) -> Mapping[str, SeenUnit]:
+        """Ask each daemon for all its programs; without a daemon every unit is absent."""
+        seen: dict[str, SeenUnit] = {}
+        for project in sorted({ref.project for ref in refs}):
+            rpc = self._rpc(project)
+            known = {} if rpc is None else {info["name"]: info for info in rpc("getAllProcessInfo")}
+            for ref in refs:
+                if ref.project == project:
+                    seen[ref.name] = _seen(known.get(ref.id))
+        return seen
+
+    def validate(self, projects: Sequence[str]) -> None:
+        """Read each file as supervisord does."""
+        for project in projects:
+            try:
+                self._conf(project)
+            except configparser.Error as error:
+                raise HostError(_invalid(self._site.at(project), str(error))) from error
+
+    def begin(self, refs: Sequence[Ref]) -> None:
+        """Start the daemon where it does not run. Programs are re-read one by one, by ``start`` and ``create``."""
+        for project in sorted({ref.project for ref in refs if ref.unit is not None}):
+            if self._rpc(project) is None:
+                self._launch(project)
+
+    def start(self, ref: Ref, *, anew: bool) -> None:
+        """Load the program's present definition and start it."""
+        rpc = self._need(ref.project)
+        if anew:
+            _tolerate(lambda: rpc("stopProcess", ref.id))
+        self._reload(rpc, ref)
+        _tolerate(lambda: rpc("startProcess", ref.id, False))  # noqa: FBT003 - XML-RPC has no keywords
+
+    def create(self, ref: Ref) -> None:
+        """Load the program's present definition."""
+        self._reload(self._need(ref.project), ref)
+
+    def stop(self, ref: Ref) -> None:
+        """Stop the program and wait for its end."""
+        rpc = self._rpc(ref.project)
+        if rpc is not None:
+            _tolerate(lambda: rpc("stopProcess", ref.id))
+
+    def forget(self, ref: Ref) -> None:
+        """Stop the program and drop it from the daemon."""
+        rpc = self._rpc(ref.project)
+        if rpc is not None:
+            _tolerate(lambda: rpc("stopProcess", ref.id))
+            _tolerate(lambda: rpc("removeProcessGroup", ref.id))
+
+    def finish(self, refs: Sequence[Ref], *, data: bool) -> None:
+        """End the daemon; remove its pid file and socket and, with ``data``, the logs."""
+        for project in sorted({ref.project for ref in refs}):
+            conf = self._conf(project)
+            rpc = self._rpc(project)
+            if rpc is not None:
+                pid = int(rpc("getPID"))
+                rpc("shutdown")
+                self._await_end(pid, project)
+            self._site.shell.remove([p for p in (self._socket(conf), self._path(conf, "pidfile")) if p])
+            if not Path(self._socket(conf)).is_relative_to(self._site.folder):
+                self._site.shell.remove_empty(str(Path(self._socket(conf)).parent))
+            if data:
+                logs = _logs(conf, self._expand)
+                self._site.shell.remove(logs)
+                for folder in sorted({str(Path(log).parent) for log in logs} - {self._site.folder}):
+                    self._site.shell.remove_empty(folder)
+
+    def settle(self) -> None:
+        """A program that is gone was dropped already."""
+
+    def leftovers(self, projects: Sequence[Ref]) -> tuple[str, ...]:
+        """Name daemons that still answer."""
+        return tuple(f"supervisord of {p}" for p in sorted({r.project for r in projects}) if self._rpc(p) is not None)
+
+    def logs(self, ref: Ref, *, lines: int, follow: bool) -> Iterator[str]:
+        """Read the program's log files, as its section names them."""
+        conf = self._conf(ref.project)
+        section = f"program:{ref.id}"
+        for key in ("stdout_logfile", "stderr_logfile"):
+            path = conf.get(section, key, fallback="")
+            if path and path not in {"NONE", "AUTO", "syslog"} and Path(self._expand(path)).exists():
+                yield from _tail(Path(self._expand(path)), lines)
+        path = conf.get(section, "stdout_logfile", fallback="")
+        if follow and path:
+            yield from self._site.shell.stream(["tail", "-n", "0", "-F", self._expand(path)])
+
+    def _reload(self, rpc: Call, ref: Ref) -> None:
+        """Make the daemon hold this program's definition from the file, touching no other program."""
+        added, changed, removed = rpc("reloadConfig")[0]
+        del removed
+        if ref.id in changed:
+            _tolerate(lambda: rpc("stopProcess", ref.id))
+            _tolerate(lambda: rpc("removeProcessGroup", ref.id))
+        if ref.id in changed or ref.id in added:
+            _tolerate(lambda: rpc("addProcessGroup", ref.id))
+
+    def _launch(self, project: str) -> None:
+        conf = self._conf(project)
+        self._prepare_folders(conf)
+        # a fixed environment: what runs must not depend on the terminal that apply was typed into, nor see its secrets
+        kept = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
+        variables = [f"{name}={value}" for name, value in {**kept, **self._variables()}.items()]
+        # without -n supervisord puts itself into the background, in a session of its own
+        daemon = [sys.executable, "-W", "ignore", "-m", "labctl.hosts.supervise", "-c", self._site.at(project)]
+        ran = self._site.shell.run(["env", "-i", *variables, *daemon], cwd=self._site.folder, timeout=60)
+        if not ran.ok:
+            raise HostError(_invalid(self._site.at(project), ran.tail()))
+        deadline = time.monotonic() + TIMEOUT
+        while self._rpc(project) is None:
+            if time.monotonic() > deadline:
+                log = self._path(conf, "logfile")
+                tail = "\n".join(_tail(Path(log), 20)) if log and Path(log).exists() else ""
+                raise HostError(_invalid(self._site.at(project), f"supervisord did not come up\n{tail}"))
+            time.sleep(0.05)
+
+    def _await_end(self, pid: int, project: str) -> None:
+        deadline = time.monotonic() + TIMEOUT * 2
+        while Path(f"/proc/{pid}").exists() and _state(pid) != "Z":
+            if time.monotonic() > deadline:
+                raise HostError(
+                    Diagnostic(code="LAB117", summary=f"supervisord of `{project}` (process {pid}) does not end")
+                )
+            time.sleep(0.05)
+
+    def _prepare_folders(self, conf: configparser.RawConfigParser) -> None:
+        """Make the folders of logs, pid file and socket: supervisord refuses to start without them."""
+        paths = [self._socket(conf), self._path(conf, "pidfile"), *_logs(conf, self._expand)]
+        for path in paths:
+            if path:
+                self._site.shell.make_folders(str(Path(path).parent))
+        self._own_private(Path(self._socket(conf)).parent)
+        child = self._path(conf, "childlogdir")
+        if child:
+            self._site.shell.make_folders(child)
+
+    def _own_private(self, folder: Path) -> None:
+        """A socket outside the root lies in a folder that only we may enter; somebody else's is not used."""
+        if folder.is_relative_to(self._site.folder):
+            return
+        folder.chmod(0o700)  # PermissionError when it is not ours
+        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+            raise HostError(Diagnostic(code="LAB118", summary=f"`{folder}` belongs to somebody else"))
+
+    def _conf(self, project: str) -> configparser.RawConfigParser:
+        content = self._site.shell.read(self._site.at(project)) or b""
+        conf = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"), strict=True)
+        conf.read_string(content.decode())
+        return conf
+
+    def _path(self, conf: configparser.RawConfigParser, key: str) -> str:
+        value = conf.get("supervisord", key, fallback="")
+        return self._expand(value) if value else ""
+
+    def _socket(self, conf: configparser.RawConfigParser) -> str:
+        value = conf.get("unix_http_server", "file", fallback="")
+        return self._expand(value) if value else ""
+
+    def _expand(self, value: str) -> str:
+        """Resolve a path of the configuration as supervisord does; relative ones start at the host's root."""
+        value = value.replace("%(here)s", f"{self._site.folder}/{self._project_folder}".rstrip("/"))
+        for name, text in self._variables().items():
+            value = value.replace(f"%(ENV_{name})s", text)
+        return value if value.startswith("/") else f"{self._site.folder}/{value}"
+
+    def _variables(self) -> dict[str, str]:
+        """Return what the rendered file expects in supervisord's environment."""
+        root = self._site.folder
+        short = hashlib.sha256(root.encode()).hexdigest()[:12]
+        return start_environment(root, sys.executable, f"/tmp/labctl-{os.getuid()}-{short}")  # noqa: S108 - made 0700
+
+    _project_folder = ""
+
+    def _rpc(self, project: str) -> Call | None:
+        """Return a way to call the daemon, None when it does not run."""
+        self._project_folder = project.rpartition("/")[0]
+        path = self._socket(self._conf(project))
+        if not path or not Path(path).exists():
+            return None
+        if len(path.encode()) > SOCKET_PATH_LIMIT:
+            raise HostError(_too_long(path))
+        call = Call(path)
+        try:
+            call("getState")
+        except (ConnectionError, FileNotFoundError):
+            return None
+        return call
+
+    def _need(self, project: str) -> Call:
+        rpc = self._rpc(project)
+        if rpc is None:
+            raise HostError(Diagnostic(code="LAB116", summary=f"supervisord of `{project}` does not answer"))
+        return rpc
+
+
+class Call:
+    """Calls ``supervisor.*`` methods over a unix socket."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __call__(self, method: str, *arguments: object) -> Any:
+        """Call a method; xmlrpc.client.Fault when the daemon refuses, OSError when it is not there."""
+        body = xmlrpc.client.dumps(cast("tuple[Any, ...]", arguments), f"supervisor.{method}")
+        connection = _UnixConnection(self._path)
+        try:
+            connection.request("POST", "/RPC2", body.encode(), {"Content-Type": "text/xml"})
+            answer = connection.getresponse().read()
+        finally:
+            connection.close()
+        return xmlrpc.client.loads(answer.decode())[0][0]
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=TIMEOUT * 4)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _tolerate(action: Callable[[], object]) -> None:
+    """Do it; that it is so already is fine."""
+    try:
+        action()
+    except xmlrpc.client.Fault as fault:
+        if fault.faultCode not in ALREADY:
+            raise HostError(Diagnostic(code="LAB116", summary=f"supervisord refused: {fault.faultString}")) from fault
+
+
+def _seen(info: Mapping[str, Any] | None) -> SeenUnit:
+    if info is None:
+        return SeenUnit(state=UnitState.ABSENT)
+    name = str(info["statename"])
+    state = _STATES[name]
+    if name == "EXITED" and info["exitstatus"] == 0:
+        state = UnitState.STOPPED
+    since = float(info["now"] - info["start"]) if state.up else None
+    return SeenUnit(state=state, detail=str(info["spawnerr"] or info["description"]), since=since)
+
+
+def _logs(conf: configparser.RawConfigParser, expand: Callable[[str], str]) -> list[str]:
+    """Return every log file that the configuration names, sorted."""
+    keys = ("logfile", "stdout_logfile", "stderr_logfile")
+    named = {conf.get(section, key, fallback="") for section in conf.sections() for key in keys}
+    return sorted(expand(v) for v in named if v and v not in {"NONE", "AUTO", "syslog"} and not v.startswith("/dev/"))
+
+
+def _tail(path: Path, lines: int) -> list[str]:
+    with path.open(errors="replace") as file:
+        return [line.rstrip("\n") for line in deque(file, maxlen=lines)]
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+def _invalid(path: str, detail: str) -> Diagnostic:
+    return Diagnostic(code="LAB112", summary=f"supervisord does not accept `{path}`", detail=detail)
+
+
+def _too_long(path: str) -> Diagnostic:
+    return Diagnostic(
+        code="LAB118",
+        summary=f"the path of supervisord's socket has {len(path.encode())} bytes; Linux allows {SOCKET_PATH_LIMIT}",
+        detail=path,
+        hint="choose a shorter folder for this host's root",
+    )

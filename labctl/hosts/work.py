@@ -1,0 +1,183 @@
+"""The state of one host's apply while it runs: the manifest on disk and what was done, failed or skipped."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from labctl.artefact import Artefact, Tree, Unit
+from labctl.diagnostics import Diagnostic
+from labctl.hosts.base import Emit, HostError, Outcome, Ref, Site, Stopped, UnitManager
+from labctl.hosts.events import ChangeDone, ChangeStarted, LogLine
+from labctl.hosts.observe import refs_of
+from labctl.hosts.state import write_manifest
+from labctl.plan.model import Change, Kind
+from labctl.plan.observed import Manifest, SecretDigests, UnitRecord
+from labctl.secrets import Secrets
+
+CRASH: Final = "LABCTL_TEST_CRASH"
+"""Environment variable: die by SIGKILL just before the N-th step. For tests of what a power failure leaves behind."""
+
+
+@dataclass(slots=True)
+class Work:
+    """One host's apply.
+
+    Attributes:
+        changes: what the plan says about this host.
+        tree: this host's part of the tree.
+        digests: keyed digests that secret files are to have.
+        manifest: as it is on disk now.
+        check: raises ``Stopped`` once Ctrl-C was pressed.
+    """
+
+    site: Site
+    managers: Mapping[str, UnitManager]
+    changes: Sequence[Change]
+    tree: Tree
+    secrets: Secrets
+    digests: SecretDigests
+    manifest: Manifest
+    emit: Emit
+    check: Callable[[], None]
+    destroy: bool = False
+    data: bool = False
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, Diagnostic] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    broken: set[str] = field(default_factory=set)
+    """Paths, images and units that are not as they should be: what needs them is not started."""
+    steps: int = 0
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """What managers call the wanted units' projects, by unit."""
+    retired: set[str] = field(default_factory=set)
+    """Managers that lost a unit."""
+    initial_units: Mapping[str, UnitRecord] = field(default_factory=dict)
+    """The manifest's units as they were before."""
+
+    def __post_init__(self) -> None:
+        """Ask the managers once what they call the wanted units' projects; keep what the manifest said at first."""
+        self.initial_units = dict(self.manifest.units)
+        self.groups = {ref.name: ref.group for ref in refs_of(self.tree, Manifest(), self.managers)}
+
+    @property
+    def artefacts(self) -> Mapping[str, Artefact]:
+        """What the tree holds, by path."""
+        return {a.path: a for a in self.tree.artefacts}
+
+    @property
+    def units(self) -> Mapping[str, Unit]:
+        """The wanted units, by name."""
+        return {} if self.destroy else {u.name: u for u in self.tree.units}
+
+    def todo(self, *kinds: Kind) -> list[Change]:
+        """Return the changes of some kinds that do something, in the plan's order."""
+        return [c for c in self.changes if c.kind in kinds and c.action.changes]
+
+    def step(self) -> None:
+        """Stand between two steps: the place to stop, and to be killed in tests."""
+        self.check()
+        self.steps += 1
+        if os.environ.get(CRASH) == str(self.steps):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def save(self, manifest: Manifest) -> None:
+        """Put a new manifest on disk, if it is one."""
+        if manifest != self.manifest:
+            write_manifest(self.site, manifest)
+            self.manifest = manifest
+
+    @contextmanager
+    def making(self, change: Change) -> Iterator[None]:
+        """Announce a change and say how it went. Its problems are recorded, not raised."""
+        self.step()
+        self.started(change)
+        problem: Diagnostic | None = None
+        try:
+            yield
+        except HostError as error:
+            problem = error.diagnostic
+        except OSError as error:
+            problem = _refused(change, error)
+        if problem is None:
+            self.done.append(change.address)
+        else:
+            self.fail(change, problem)
+        self.emit(
+            ChangeDone(
+                host=change.host, address=change.address, kind=change.kind, action=change.action, problem=problem
+            )
+        )
+
+    def started(self, change: Change) -> None:
+        """Say that a change begins."""
+        self.emit(ChangeStarted(host=change.host, address=change.address, kind=change.kind, action=change.action))
+
+    def fail(self, change: Change, problem: Diagnostic) -> None:
+        """Record that a change could not be made."""
+        self.failed[change.address] = problem
+        self.broken.add(change.name)
+
+    def skip(self, change: Change, because: str) -> None:
+        """Record that a change is not tried."""
+        self.skipped.append(change.address)
+        self.broken.add(change.name)
+        self.emit(LogLine(host=change.host, unit=change.name, text=f"not started: {because}"))
+
+    def ref(self, unit: Unit) -> Ref:
+        """Return a wanted unit as its manager knows it."""
+        return Ref(
+            name=unit.name,
+            id=unit.id,
+            project=unit.project,
+            group=self.groups.get(unit.name, ""),
+            unit=unit,
+            record=self.manifest.units.get(unit.name),
+        )
+
+    def old_ref(self, name: str) -> Ref | None:
+        """Return a recorded unit as its manager knows it, None when nothing is recorded."""
+        record = self.manifest.units.get(name)
+        if record is None:
+            return None
+        return Ref(name=name, id=record.id, project=record.project, group=record.group, record=record)
+
+    def outcome(self, *, interrupted: bool, diagnostics: Sequence[Diagnostic] = ()) -> Outcome:
+        """Return how it went; what was neither done nor failed counts as skipped."""
+        known = {*self.done, *self.failed}
+        left = tuple(c.address for c in self.changes if c.action.changes and c.address not in known)
+        return Outcome(
+            host=self.site.host,
+            done=tuple(self.done),
+            failed=dict(self.failed),
+            skipped=left,
+            interrupted=interrupted,
+            diagnostics=tuple(diagnostics),
+        )
+
+
+def never_stops() -> None:
+    """The ``check`` of work that nobody interrupts."""
+
+
+def stop_when(asked: Callable[[], bool]) -> Callable[[], None]:
+    """Return a ``check`` that raises ``Stopped`` once ``asked`` says so."""
+
+    def check() -> None:
+        if asked():
+            raise Stopped
+
+    return check
+
+
+def _refused(change: Change, error: OSError) -> Diagnostic:
+    return Diagnostic(
+        code="LAB107",
+        summary=f"`{change.address}` could not be changed: {error.strerror or error}",
+        detail=str(error.filename or ""),
+        path=change.origin or None,
+    )
