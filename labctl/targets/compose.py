@@ -38,7 +38,7 @@ class Compose:
         """Return the host's compose file and everything that its services read.
 
         Raises:
-            LabctlError: LAB080 for what compose cannot run, LAB081 for what it cannot be told.
+            LabctlError: LAB080 for what compose cannot run, LAB084 for what it cannot be told.
         """
         chosen = shared.formed(workloads, self, Container)
         running = {workload.name: (workload, form) for workload, form in chosen}

@@ -50,7 +50,7 @@ class Local:
         """Return supervisord's configuration and the files that its programs read.
 
         Raises:
-            LabctlError: LAB080 for what supervisor cannot run, LAB081 for what it cannot be told.
+            LabctlError: LAB080 for what supervisor cannot run, LAB084 for what it cannot be told.
         """
         chosen = shared.formed(workloads, self, Native)
         ranks = _ranks([workload for workload, _ in chosen])

@@ -54,13 +54,13 @@ def formed(workloads: Iterable[Workload], target: Target, kind: type[F]) -> list
 
 @contextmanager
 def spelling(workload: Workload) -> Iterator[None]:
-    """Turn an EmitError into LAB081 at the part of lab.yaml that asked for the workload."""
+    """Turn an EmitError into LAB084 at the part of lab.yaml that asked for the workload."""
     try:
         yield
     except EmitError as error:
         summary = f"`{workload.name}` has something that its target cannot write"
         hint = "change the value, or put it into a configuration file"
-        found = Diagnostic(code="LAB081", summary=summary, detail=str(error), path=workload.origin or None, hint=hint)
+        found = Diagnostic(code="LAB084", summary=summary, detail=str(error), path=workload.origin or None, hint=hint)
         raise LabctlError([found]) from error
 
 

@@ -55,7 +55,7 @@ class Systemd:
         """Return the units, a target unit that holds them together, and the files that they read.
 
         Raises:
-            LabctlError: LAB080 for what systemd cannot run, LAB081 for what it cannot be told.
+            LabctlError: LAB080 for what systemd cannot run, LAB084 for what it cannot be told.
         """
         chosen = shared.formed(workloads, self, Native)
         running = {workload.name: workload for workload, _ in chosen}

@@ -197,4 +197,4 @@ def test_what_a_unit_cannot_say_is_a_located_diagnostic() -> None:
     with pytest.raises(LabctlError) as caught:
         samples.render(host, samples.server(host, forms=(Native(program="/usr/bin/true", args=("\x07",)),)))
     (diagnostic,) = caught.value.diagnostics
-    assert (diagnostic.code, diagnostic.path) == ("LAB081", ("deployments", "chat"))
+    assert (diagnostic.code, diagnostic.path) == ("LAB084", ("deployments", "chat"))
