@@ -1,14 +1,12 @@
 """Units run by supervisord, started by labctl as the user's own daemon: the local target.
 
 Talks XML-RPC over the daemon's unix socket (supervisor's documented API, ``http://supervisord.org/api.html``). The
-daemon outlives the apply that started it; it starts with no program (``labctl.hosts.supervise``) and is given each one
-when it is its turn.
+daemon outlives the apply that started it. Programs have ``autostart=false``: labctl starts each when it is its turn.
 """
 
 from __future__ import annotations
 
 import configparser
-import hashlib
 import http.client
 import os
 import socket
@@ -24,15 +22,14 @@ from labctl.artefact import Manager, Unit
 from labctl.diagnostics import Diagnostic
 from labctl.hosts.base import HostError, Ref, Site
 from labctl.plan.observed import SeenUnit, UnitState
-from labctl.targets.local import start_environment
 
 TIMEOUT: Final = 15.0
 """Seconds that the daemon may take to start, to end, and to answer."""
 KEPT_ENVIRONMENT: Final = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR"),
 )
-SOCKET_PATH_LIMIT: Final = 107
-"""Bytes of a unix socket's path, Linux ``sun_path``."""
+SOCKET_PATH_LIMIT: Final = 95
+"""Bytes of a unix socket's path: Linux allows 107, and supervisord first binds one with ``.`` and its number behind."""
 ALREADY: Final = frozenset({10, 60, 70, 90})
 """Faults that mean "it is so already": BAD_NAME, ALREADY_STARTED, NOT_RUNNING, ALREADY_ADDED (supervisor/xmlrpc.py)."""
 _STATES: Final[Mapping[str, UnitState]] = {
@@ -131,8 +128,6 @@ class SupervisorManager:
                 rpc("shutdown")
                 self._await_end(pid, project)
             self._site.shell.remove([p for p in (self._socket(conf), self._path(conf, "pidfile")) if p])
-            if not Path(self._socket(conf)).is_relative_to(self._site.folder):
-                self._site.shell.remove_empty(str(Path(self._socket(conf)).parent))
             if data:
                 logs = _logs(conf, self._expand)
                 self._site.shell.remove(logs)
@@ -170,13 +165,17 @@ class SupervisorManager:
 
     def _launch(self, project: str) -> None:
         conf = self._conf(project)
+        if len(self._socket(conf).encode()) > SOCKET_PATH_LIMIT:
+            raise HostError(_too_long(self._socket(conf)))
         self._prepare_folders(conf)
         # a fixed environment: what runs must not depend on the terminal that apply was typed into, nor see its secrets
         kept = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
-        variables = [f"{name}={value}" for name, value in {**kept, **self._variables()}.items()]
+        variables = [f"{name}={value}" for name, value in kept.items()]
         # without -n supervisord puts itself into the background, in a session of its own
-        daemon = [sys.executable, "-W", "ignore", "-m", "labctl.hosts.supervise", "-c", self._site.at(project)]
-        ran = self._site.shell.run(["env", "-i", *variables, *daemon], cwd=self._site.folder, timeout=60)
+        daemon = [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", self._site.at(project)]
+        ran = self._site.shell.run(
+            ["env", "-i", *variables, f"LABCTL_PYTHON={sys.executable}", *daemon], cwd=self._site.folder, timeout=60
+        )
         if not ran.ok:
             raise HostError(_invalid(self._site.at(project), ran.tail()))
         deadline = time.monotonic() + TIMEOUT
@@ -202,18 +201,9 @@ class SupervisorManager:
         for path in paths:
             if path:
                 self._site.shell.make_folders(str(Path(path).parent))
-        self._own_private(Path(self._socket(conf)).parent)
         child = self._path(conf, "childlogdir")
         if child:
             self._site.shell.make_folders(child)
-
-    def _own_private(self, folder: Path) -> None:
-        """A socket outside the root lies in a folder that only we may enter; somebody else's is not used."""
-        if folder.is_relative_to(self._site.folder):
-            return
-        folder.chmod(0o700)  # PermissionError when it is not ours
-        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-            raise HostError(Diagnostic(code="LAB118", summary=f"`{folder}` belongs to somebody else"))
 
     def _conf(self, project: str) -> configparser.RawConfigParser:
         content = self._site.shell.read(self._site.at(project)) or b""
@@ -232,15 +222,7 @@ class SupervisorManager:
     def _expand(self, value: str) -> str:
         """Resolve a path of the configuration as supervisord does; relative ones start at the host's root."""
         value = value.replace("%(here)s", f"{self._site.folder}/{self._project_folder}".rstrip("/"))
-        for name, text in self._variables().items():
-            value = value.replace(f"%(ENV_{name})s", text)
         return value if value.startswith("/") else f"{self._site.folder}/{value}"
-
-    def _variables(self) -> dict[str, str]:
-        """Return what the rendered file expects in supervisord's environment."""
-        root = self._site.folder
-        short = hashlib.sha256(root.encode()).hexdigest()[:12]
-        return start_environment(root, sys.executable, f"/tmp/labctl-{os.getuid()}-{short}")  # noqa: S108 - made 0700
 
     _project_folder = ""
 
@@ -250,8 +232,6 @@ class SupervisorManager:
         path = self._socket(self._conf(project))
         if not path or not Path(path).exists():
             return None
-        if len(path.encode()) > SOCKET_PATH_LIMIT:
-            raise HostError(_too_long(path))
         call = Call(path)
         try:
             call("getState")
@@ -343,7 +323,7 @@ def _invalid(path: str, detail: str) -> Diagnostic:
 def _too_long(path: str) -> Diagnostic:
     return Diagnostic(
         code="LAB118",
-        summary=f"the path of supervisord's socket has {len(path.encode())} bytes; Linux allows {SOCKET_PATH_LIMIT}",
+        summary=f"the path of supervisord's socket has {len(path.encode())} bytes, more than {SOCKET_PATH_LIMIT}",
         detail=path,
         hint="choose a shorter folder for this host's root",
     )
