@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from labctl.emit import refuse, systemd
+from labctl.emit import refuse, shell, systemd
 from labctl.emit.systemd import Section
 from labctl.placed import PlacedHost
 from labctl.targets import gpus, shared
 from labctl.workload import Native, Start, Workload
 
 Pairs = list[tuple[str, str]]
-
-_CURL: Final = "/usr/bin/curl"
 
 HARDENING: Final[Pairs] = [
     ("NoNewPrivileges", "yes"),
@@ -95,9 +93,14 @@ def _unit(host: PlacedHost, workload: Workload, before: list[Workload]) -> Pairs
         pairs += [("Wants", "network-online.target"), ("After", "network-online.target")]
     for neighbour in before:
         name = unit_name(host, neighbour.name)
-        pairs += [("Wants", name)] if neighbour.start is Start.ALWAYS else []
+        pairs += [("Wants", name)] if _needs(workload, neighbour) else []
         pairs.append(("After", name))
     return pairs
+
+
+def _needs(workload: Workload, neighbour: Workload) -> bool:
+    """Whether one is of no use without the other. Two on cards only take turns: either can be started alone."""
+    return neighbour.start is Start.ALWAYS and not (workload.gpu and neighbour.gpu)
 
 
 def _service(host: PlacedHost, workload: Workload, form: Native, before: list[Workload]) -> Pairs:
@@ -106,7 +109,7 @@ def _service(host: PlacedHost, workload: Workload, form: Native, before: list[Wo
         ("Type", "exec"),
         *_identity(host, workload, form),
         *_environment(host, workload, form),
-        *_waiting(before),
+        *_waiting(host, before),
         ("ExecStart", _command(host, workload, form)),
         ("Restart", "always" if always else "on-failure"),
         ("RestartSec", "10"),
@@ -155,14 +158,20 @@ def _environment(host: PlacedHost, workload: Workload, form: Native) -> Pairs:
     return pairs
 
 
-def _waiting(before: list[Workload]) -> Pairs:
+def _waiting(host: PlacedHost, before: list[Workload]) -> Pairs:
     """Return the wait for neighbours at boot. ``-``: one that never gets healthy must not keep this one down."""
     asked = [(neighbour, url) for neighbour in before if (url := _health_url(neighbour))]
     if not asked:
         return []
-    waits = [(_patience(neighbour), url) for neighbour, url in asked]
-    pairs = [("ExecStartPre", "-" + systemd.command(_CURL, _curl(seconds, url))) for seconds, url in waits]
-    return [*pairs, ("TimeoutStartSec", str(sum(seconds for seconds, _ in waits) + 60))]
+    pairs = [("ExecStartPre", f"-{_wait(host, neighbour, url)}") for neighbour, url in asked]
+    return [*pairs, ("TimeoutStartSec", str(sum(_patience(neighbour) for neighbour, _ in asked) + 60))]
+
+
+def _wait(host: PlacedHost, neighbour: Workload, url: str) -> str:
+    """Return the command that waits for a neighbour that runs; nobody waits for one that was left out or stopped."""
+    manager = ["systemctl", "--user"] if by_user(host) else ["systemctl"]
+    runs = shell.words([*manager, "is-active", "--quiet", unit_name(host, neighbour.name)])
+    return systemd.command("/bin/sh", ["-c", f"{runs} || exit 0; exec {shell.words(_curl(_patience(neighbour), url))}"])
 
 
 def _health_url(neighbour: Workload) -> str | None:
@@ -179,7 +188,7 @@ def _patience(neighbour: Workload) -> int:
 
 def _curl(seconds: int, url: str) -> list[str]:
     retry = ["--retry", str(seconds), "--retry-delay", "1", "--retry-max-time", str(seconds), "--retry-all-errors"]
-    return ["--silent", "--fail", "--noproxy", "*", "--output", "/dev/null", "--max-time", "5", *retry, url]
+    return ["curl", "--silent", "--fail", "--noproxy", "*", "--output", "/dev/null", "--max-time", "5", *retry, url]
 
 
 def _limits(workload: Workload, form: Native) -> Pairs:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shlex
 import shutil
 import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ import pytest
 
 from labctl.artefact import Manager, SecretFile, Tree
 from labctl.diagnostics import LabctlError
-from labctl.workload import Accelerator, Native
+from labctl.workload import Accelerator, Native, Port
 from tests.emit.real_systemd import split
 from tests.targets import samples
 
@@ -95,11 +99,56 @@ def test_boot_waits_for_a_neighbours_health(whole: Tree) -> None:
     assert "labctl-lab-chat.service" in values(whole, "gateway", "After")
     assert "labctl-lab-chat.service" in values(whole, "gateway", "Wants")
     (wait,) = values(whole, "gateway", "ExecStartPre")
-    assert split(wait)[0] == "-/usr/bin/curl"
-    assert split(wait)[-1] == "http://127.0.0.1:8081/health"
-    patience = int(split(wait)[split(wait).index("--retry-max-time") + 1])
+    program, _, script = split(wait)
+    assert program == "-/bin/sh"
+    assert script.startswith("systemctl is-active --quiet labctl-lab-chat.service || exit 0; exec curl ")
+    words = shlex.split(script)
+    assert words[-1] == "http://127.0.0.1:8081/health"
+    patience = int(words[words.index("--retry-max-time") + 1])
     assert patience == 120 + 3 * 15
     assert int(values(whole, "gateway", "TimeoutStartSec")[0]) > patience
+
+
+def test_servers_on_cards_take_turns_and_can_be_started_alone() -> None:
+    host = samples.host("systemd")
+    second = samples.server(host, "second", 8082, after=("chat",))
+    tree = samples.render(host, samples.server(host), second)
+    assert "labctl-lab-chat.service" in values(tree, "second", "After")
+    assert "labctl-lab-chat.service" not in values(tree, "second", "Wants")
+    assert values(tree, "second", "ExecStartPre")
+
+
+@pytest.mark.slow
+def test_the_wait_ends_when_the_neighbour_answers(tmp_path: Path) -> None:
+    """Runs the command of ``ExecStartPre`` against a server that says 503 at first, as model servers do."""
+    server = HTTPServer(("127.0.0.1", 0), _Loading)
+    host = samples.host("systemd")
+    neighbour = samples.server(host, ports=(Port(name="http", listen=1, published=server.server_port),))
+    tree = samples.render(host, neighbour, samples.gateway(host))
+    (wait,) = values(tree, "gateway", "ExecStartPre")
+    (tmp_path / "systemctl").write_text("#!/bin/sh\nexit 0\n")
+    (tmp_path / "systemctl").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        words = [word.replace("$$", "$").replace("%%", "%") for word in split(wait.removeprefix("-"))]
+        assert subprocess.run(words, env=environment, timeout=60, check=False).returncode == 0
+        server.shutdown()
+    assert _Loading.asked == 3
+
+
+class _Loading(BaseHTTPRequestHandler):
+    """Answers the third request."""
+
+    asked = 0
+
+    def do_GET(self) -> None:
+        _Loading.asked += 1
+        self.send_response(200 if _Loading.asked >= 3 else 503)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
 def test_nobody_pulls_in_what_starts_on_demand() -> None:
