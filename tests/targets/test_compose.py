@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import yaml as pyyaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from labctl.artefact import File, Image, Manager, ModelFile, SecretFile, Tree
 from labctl.workload import Accelerator, ConfigFile, Container, GpuAccess, Health, Mount, Port, Probe, Workload
@@ -53,6 +55,26 @@ def test_compose_reads_back_every_awkward_value(whole: Tree, tmp_path: Path) -> 
     variables = read["gateway"]["environment"]
     assert variables["PLAIN"].replace("$$", "$") == samples.AWKWARD
     assert variables["DATABASE_URL"] == "postgresql://lab:secret@db/lab"
+
+
+TEXTS = st.one_of(
+    st.text(st.sampled_from("ab \n\t'\"\\$%;#{}[]:,&*!|>-?@`0.=é😀\u2028\x85"), max_size=12),
+    st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20),
+)
+
+
+@settings(max_examples=4, deadline=None)
+@given(st.lists(TEXTS, min_size=150, max_size=150))
+@example(
+    ["on", "12:30", "0x1f", "1e3", "~", "", "${A:-b}", "$$", "a\n b\n", "{config}", "2026-11-20", "<<", "=", "1_0"]
+)
+def test_any_argument_and_variable_comes_back(texts: list[str]) -> None:
+    host = samples.host()
+    form = Container(image="example.org/a:1", args=tuple(texts), env={f"V{n}": text for n, text in enumerate(texts)})
+    with compose.folder() as folder:
+        read = resolved(samples.render(host, samples.server(host, forms=(form,), gpu=None)), folder)["services"]["chat"]
+    assert [word.replace("$$", "$") for word in read["command"]] == texts
+    assert [read["environment"][f"V{n}"].replace("$$", "$") for n in range(len(texts))] == texts
 
 
 def test_what_is_created_on_demand_is_not_started_with_the_lab(whole: Tree, tmp_path: Path) -> None:
