@@ -32,10 +32,11 @@ MAX_NODES: Final = 1_000_000
 _Base = tuple[Place, Mapping[str, Entry]]
 """The entries that a merge key brings in, and where it stands."""
 
-_ONE: Final = "one file holds one lab: delete the `---` and what follows, or put it into a file of its own"
+_ONE: Final = "one file holds one lab: delete this document, or put it into a file of its own"
 _RENAME: Final = "give one of the two another name"
 _PROPERTIES: Final = re.compile(r"(?:[&!]\S*(?:\s+(?:#[^\n]*\n\s*)*)?)*")
 _NAME: Final = re.compile(r"[&*][A-Za-z0-9_-]+(?=[\s,\[\]{}]|\Z)")
+_TAG: Final = re.compile(r"!(?:<[^>\s]*>|[^\s,\[\]{}]*)")
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -284,7 +285,10 @@ class Builder:
             return
         summary = f"the tag `{_tag(event)}` has no meaning in a lab"
         hint = "delete it; to make a number or `true` text, put it in quotes"
-        self.found.append(self._error("LAB008", summary, self._place(event), hint=hint))
+        start: int = event.start_mark.index
+        match = _TAG.search(self._source.text, start)
+        place = Place(self._source, *match.span()) if match else self._place(event)
+        self.found.append(self._error("LAB008", summary, place, hint=hint))
 
     def _place(self, event: Any, end: int | None = None) -> Place:
         start: int = event.start_mark.index

@@ -22,20 +22,21 @@ def overlay(base: Document, over: Document) -> Result[Document]:
 
 
 def _merge(base: Node, over: Node, found: list[Diagnostic]) -> Node:
-    if not (isinstance(base.content, Mapping) and isinstance(over.content, Mapping)):
-        return over
-    entries = dict(base.content)
-    for key, entry in over.content.items():
+    entries = dict(base.content) if isinstance(base.content, Mapping) else {}
+    for key, entry in over.content.items() if isinstance(over.content, Mapping) else ():
         if entry.value.content is None:
             _remove(entries, key, entry, found)
-        elif key in entries:
-            known = entries[key]
-            value = _merge(known.value, entry.value, found)
-            both = isinstance(known.value.content, Mapping) and isinstance(value.content, Mapping)
-            entries[key] = replace(known, value=value) if both else entry
         else:
-            entries[key] = entry
+            entries[key] = _lay(entries.get(key), entry, found)
     return replace(base, content=entries, size=1 + sum(e.value.size for e in entries.values()))
+
+
+def _lay(known: Entry | None, entry: Entry, found: list[Diagnostic]) -> Entry:
+    if not isinstance(entry.value.content, Mapping):
+        return entry
+    if known is not None and isinstance(known.value.content, Mapping):
+        return replace(known, value=_merge(known.value, entry.value, found))
+    return replace(entry, value=_merge(replace(entry.value, content={}), entry.value, found))
 
 
 def _remove(entries: dict[str, Entry], key: str, entry: Entry, found: list[Diagnostic]) -> None:

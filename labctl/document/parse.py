@@ -71,7 +71,7 @@ def _check_text(source: Source) -> Diagnostic | None:
 
 
 def _compose(source: Source) -> tuple[Node | None, tuple[Diagnostic, ...]]:
-    """Read with the C scanner, which is twenty times faster; what it rejects is decided and explained by the pure one."""
+    """Read with the C scanner, twenty times faster; what it rejects is decided and explained by the pure one."""
     builder = Builder(source)
     try:
         return builder.document(_quick_events(source.text)), tuple(builder.found)

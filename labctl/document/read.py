@@ -37,12 +37,16 @@ def read_document(path: Path, overlays: Sequence[str] = ()) -> Result[Document]:
     lab = find_lab(path)
     result = _read(lab, hint=_missing_hint(path, lab))
     for name in overlays:
-        result = _lay_over(result, overlay_path(lab, name), name)
+        result = _lay_over(result, lab, name)
     return result
 
 
-def _lay_over(base: Result[Document], path: Path, name: str) -> Result[Document]:
-    over = _read(path, hint=_overlay_hint(path, name))
+def _lay_over(base: Result[Document], lab: Path, name: str) -> Result[Document]:
+    if not name or "/" in name:
+        hint = "give the part between the dots of `lab.NAME.yaml`"
+        return Result(None, (*base.diagnostics, _diagnostic(f"`{name}` is no name of an overlay", hint)))
+    path = overlay_path(lab, name)
+    over = _read(path, hint=f"`--overlay {name}` reads `{path.name}` beside the lab")
     found = (*base.diagnostics, *over.diagnostics)
     if base.value is None or over.value is None:
         return Result(None, found)
@@ -55,8 +59,8 @@ def _read(path: Path, hint: str) -> Result[Document]:
         data = _read_bytes(path)
     except FileNotFoundError:
         return _failed(f"there is no file `{path}`", hint)
-    except OSError as error:
-        return _failed(f"cannot read `{path}`: {(error.strerror or str(error)).lower()}")
+    except (OSError, ValueError) as error:
+        return _failed(f"cannot read `{path}`: {_reason(error)}")
     return decode(data, str(path)) if isinstance(data, bytes) else Result(None, (data,))
 
 
@@ -105,8 +109,8 @@ def _missing_hint(path: Path, lab: Path) -> str:
     return f"this folder holds {', '.join(f'`{name}`' for name in sorted(close)[:5])}" if close else ""
 
 
-def _overlay_hint(path: Path, name: str) -> str:
-    return f"`--overlay {name}` reads `{path.name}` beside the lab"
+def _reason(error: OSError | ValueError) -> str:
+    return ((error.strerror if isinstance(error, OSError) else None) or str(error)).lower()
 
 
 def _failed(summary: str, hint: str = "") -> Result[Document]:

@@ -208,6 +208,10 @@ def _version(trouble: _Trouble) -> Diagnostic:
     return _make(trouble, "labctl reads YAML 1.2", code="LAB008", hint="delete the `%YAML` line")
 
 
+def _complex_key(trouble: _Trouble) -> Diagnostic:
+    return _make(trouble, "`? ` starts a key that is no plain name", hint="write `name: value`, or quote the text")
+
+
 def _anchor(trouble: _Trouble) -> Diagnostic:
     return _make(
         trouble, "an anchor or alias needs a name of letters, digits, `-` and `_`", hint="e.g. `&chat`, `*chat`"
@@ -241,10 +245,11 @@ _EXPLANATIONS: Final[tuple[tuple[re.Pattern[str], Callable[[_Trouble], Diagnosti
         ("directive", _directive),
         ("sequence entries are not allowed", _no_list),
         ("expected (the )?node content", _no_content),
-        ("expected '?<document start>", _after_end),
+        ("expected '?<document start>|non-comment content after", _after_end),
         ("incompatible YAML document", _version),
         ("expected alphabetic or numeric", _anchor),
-        ("undefined tag handle|URI|while scanning a tag", _tag_handle),
+        ("undefined tag handle|URI|expected '!'|expected ' '", _tag_handle),
+        ("mapping keys are not allowed", _complex_key),
         ("expected (a )?comment or (a )?line break|expected chomping", _block_text),
     )
 )

@@ -1,0 +1,1 @@
+"""Located documents: parsing, places, overlays, files."""
