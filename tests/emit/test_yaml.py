@@ -14,7 +14,8 @@ from labctl.emit import EmitError, Value, yaml
 
 SPELLINGS = """
 yes no on off y N True NULL ~ null = << - -- --- ... .inf -.inf .nan 1e3 1.0 0x1f 0o17 017 1_000 12:30 190:20:30
-2026-11-20 2001-12-14t21:59:43.10-05:00 *a &a !a %a @a `a |a >a 'a "a a:b a: b: :a ?a a#b #a --port -c -1 30s 1e5m 3g 0b1 1b ./a ../b ./ .5 ..
+2026-11-20 2001-12-14t21:59:43.10-05:00 *a &a !a %a @a `a |a >a 'a "a a:b a: b: :a ?a a#b #a --port -c -1 30s 1e5m
+3g 0b1 1b ./a ../b ./ .5 ..
 {a} [a] a,b 127.0.0.1:80:80 ghcr.io/a/b:1@sha256:0 --x=[1] /a
 """
 WORDS = st.sampled_from(SPELLINGS.split())

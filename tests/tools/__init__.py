@@ -1,0 +1,1 @@
+"""Real tools that tests use, and how to get them."""
