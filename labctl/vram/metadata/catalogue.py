@@ -38,6 +38,7 @@ _HF_QUANTS: Mapping[str, Mapping[str, object]] = {
     "gptq": {"quant_method": "gptq", "bits": 4, "group_size": 128},
     "bnb": {"quant_method": "bitsandbytes", "load_in_4bit": True},
 }
+_HF_QUANT = re.compile(r"(?<![a-z0-9])(fp8|awq|gptq|bnb)(?![a-z])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class Known:
     """What the catalogue knows of a model.
 
     Attributes:
-        gguf: the header of its GGUF file; None for a source that is no GGUF file.
+        gguf: the header of its GGUF file; None for a source that is none, or whose GGUF layout is not known.
         hf: its ``config.json`` (without tensors); None for a projector.
         exact: the shape was verified and the quantisation is named and follows llama-quantize's own mix.
         source: where the shape was read.
@@ -132,11 +133,11 @@ def _default_mix(row: _Row) -> str:
     return "F16" if row.config.get("type_vocab_size") else "Q4_K_M"
 
 
-def _gguf(row: _Row, name: str) -> Known | None:
+def _gguf(row: _Row, name: str) -> Known:
     shape = read_shape(row.config)
     architecture = architecture_of(shape.type)
     if not architecture:
-        return None
+        return _hf(row, name)
     named = _mix(name)
     mix, imatrix = named or _default_mix(row), bool(_IMATRIX.search(name))
     facts = _facts(row, architecture, shape, mix, imatrix=imatrix)
@@ -195,8 +196,8 @@ def _retyped(tensor: Tensor, kind: str) -> Tensor:
 
 
 def _hf(row: _Row, name: str) -> Known:
-    words = frozenset(_words(name))
-    quant = next((config for word, config in _HF_QUANTS.items() if word in words), None)
+    match = _HF_QUANT.search(name.lower())
+    quant = _HF_QUANTS[match[1]] if match else None
     config = {**row.config, "quantization_config": quant} if quant else row.config
     return Known(
         gguf=None,

@@ -1,8 +1,8 @@
 """llama-quantize's mixes: which type each tensor gets in a ``Q4_K_M`` file and its relatives.
 
 Source: llama.cpp b11549 ``src/llama-quant.cpp`` (``tensor_allows_quantization``, ``llama_tensor_get_type_impl``,
-``tensor_type_fallback``) for files made without ``--tensor-type``; the ``_L`` and ``_XL`` variants are bartowski's habit
-of storing embeddings and output as Q8_0.
+``tensor_type_fallback``) for files made without ``--tensor-type``; ``_L`` and ``_XL`` variants are bartowski's habit of
+storing embeddings and output as Q8_0.
 """
 
 from __future__ import annotations
