@@ -98,14 +98,6 @@ class Replay:
         return [buffer.top for buffer in self.buffers]
 
     def _count(self, nodes: Sequence[tuple[Node, int]]) -> None:
-        for node, _ in nodes:
-            node.children = node.views = 0
-            for source in node.sources:
-                source.children = source.views = 0
-                if source.view is not None:
-                    source.view.children = source.view.views = 0
-            if node.view is not None:
-                node.view.children = node.view.views = 0
         for node, backend in nodes:
             if node.view is not None and node.op != "NONE":
                 node.view.views += 1

@@ -6,6 +6,7 @@ Source: llama.cpp b11549, ``src/llama-graph.cpp`` (``build_norm``, ``build_qkv``
 
 from __future__ import annotations
 
+from labctl.vram.llama_cpp import early
 from labctl.vram.llama_cpp.graph import (
     Node,
     cast,
@@ -34,7 +35,12 @@ def norm(x: Node, weight: Node | None, bias: Node | None = None, kind: str = "RM
 
 def norm_of(scene: Scene, il: int, name: str, x: Node, kind: str = "RMS_NORM") -> Node:
     """Normalisation with the weight and bias ``name`` of a block."""
-    return norm(x, scene.find(il, name), scene.bias(il, name), kind)
+    x = like(kind, x)
+    if not scene.rules.modern and scene.placement.full:
+        x.backend = scene.placement.layer(il)
+    weight, bias = scene.find(il, name), scene.bias(il, name)
+    x = x if weight is None else like("MUL", x, weight)
+    return x if bias is None else like("ADD", x, bias)
 
 
 def linear(scene: Scene, il: int, name: str, x: Node) -> Node:
@@ -74,10 +80,11 @@ def _fused(scene: Scene, il: int, x: Node, sizes: list[tuple[int, int]], *, head
         qkv = like("CLAMP", qkv)
     parts = []
     for size, count in sizes:
-        if heads:
+        if heads and scene.rules.modern:
             parts.append(view(qkv, (size, count, x.ne[1]), (4 * size, qkv.nb[1])))
         else:
-            parts.append(like("CONT", view(qkv, (size * count, x.ne[1]), (qkv.nb[1],))))
+            flat = like("CONT", view(qkv, (size * count, x.ne[1]), (qkv.nb[1],)))
+            parts.append(reshape(flat, size, count, x.ne[1]) if heads else flat)
     return parts[0], parts[1], parts[2]
 
 
@@ -103,6 +110,9 @@ def attention(scene: Scene, il: int, q: Node, k: Node | None, v: Node | None, **
         extra: ``cache_of``: the block whose cache is read; ``project``: False to leave the output projection out;
             anything else goes to ``attend``.
     """
+    if not scene.rules.modern and k is not None and v is not None:
+        x = early.attention(scene, il, q, k, v, softcap=bool(extra.get("softcap")))
+        return linear(scene, il, "attn_output", x)
     sliding = scene.model.swa(il)
     turn_k, turn_v = scene.rotations(sliding=sliding)
     if turn_k is not None:
@@ -235,6 +245,9 @@ def _flash(q: Node, k: Node, v: Node, mask: Node | None, sinks: Node | None, dec
 
 def uncached_attention(scene: Scene, il: int, q: Node, k: Node, v: Node, *, project: bool = True) -> Node:
     """Attention among the tokens of the batch alone (encoders)."""
+    if not scene.rules.modern:
+        x = early.uncached_attention(scene, il, q, k, v)
+        return linear(scene, il, "attn_output", x) if project else x
     for part in (q, k, v):
         scene.graph.expand(part)
     x = attend(scene, il, q, k, v, scene.square_mask(sliding=scene.model.swa(il)))
@@ -254,9 +267,11 @@ def feed_forward(scene: Scene, il: int, x: Node, activation: str, suffix: str = 
     """
     up = linear(scene, il, "ffn_up" + suffix, x)
     if gate and scene.has(il, "ffn_gate" + suffix):
-        x = glu(_GATED.get(activation, activation), linear(scene, il, "ffn_gate" + suffix, x), up)
-        if not scene.rules.modern:
-            x = like("MUL", unary(x.sources[0], activation), up)
+        opened = linear(scene, il, "ffn_gate" + suffix, x)
+        if scene.rules.modern:
+            x = glu(_GATED.get(activation, activation), opened, up)
+        else:
+            x = like("MUL", unary(opened, activation), up)
     elif activation in {"swiglu", "geglu", "reglu", "geglu_erf"}:
         x = glu(activation, up)
     elif activation == "relu_sqr":

@@ -19,6 +19,7 @@ class Rules:
         offload_min_batch: rows from which a GPU copies host weights instead of leaving the operation to the CPU.
         flash_scratch_in_graph: f16 copies of a quantised KV cache are part of the compute buffer.
         fusion_keeps: operands of fused MoE kernels stay allocated until the kernel's end.
+        output_counts: with ``-ngl n`` the output layer is one of the n; earlier builds took n repeating layers first.
         outputs_limited: llama-server reserves logits for one token per slot rather than for a whole ubatch.
     """
 
@@ -28,13 +29,19 @@ class Rules:
     flash_scratch_in_graph: bool = True
     fusion_keeps: bool = True
     outputs_limited: bool = True
+    output_counts: bool = True
 
 
 MODERN = Rules(name="b11549", modern=True)
 """llama.cpp b11549 (October 2026): read in ``src/llama-graph.cpp``, ``src/llama-context.cpp``, ``ggml-cuda.cu``."""
 
 EARLY_2025 = Rules(
-    name="c392e50", modern=False, flash_scratch_in_graph=False, fusion_keeps=False, outputs_limited=False
+    name="c392e50",
+    modern=False,
+    flash_scratch_in_graph=False,
+    fusion_keeps=False,
+    outputs_limited=False,
+    output_counts=False,
 )
 """llama.cpp of February 2025 (b47xx): read in ``src/llama.cpp`` of the release vendored by llama-cpp-python 0.3.8."""
 

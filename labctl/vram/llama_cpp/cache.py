@@ -83,7 +83,7 @@ class Cache:
     def attends(self, il: int) -> bool:
         """Whether layer ``il`` has a KV cache of its own."""
         model = self.model
-        if model.arch in NO_CACHE or il >= model.layers:
+        if il >= model.layers or (model.arch in NO_CACHE and self.rules.modern):
             return False
         if model.arch == "falcon-h1":
             return True
@@ -162,9 +162,18 @@ class Cache:
         """Whether layer ``il`` has a recurrent state."""
         return il < self.model.layers and (self.model.recurrent(il) or self.model.arch == "falcon-h1")
 
+    def flat(self, part: str, il: int) -> tuple[str, int]:
+        """Type and elements of a cache tensor of early builds, which is one long row."""
+        if self.model.recurrent(il):
+            return "F32", (self.conv_state if part in {"k", "r"} else self.scan_state) * self.settings.slots
+        width = self.row_k(il) if part == "k" else self.row_v(il)
+        return self.type_k if part == "k" else self.type_v, width * self.cells
+
     def layer_bytes(self, il: int, *, host: bool) -> int:
         """Bytes of the caches of layer ``il`` in a host or GPU buffer."""
         total = 0
+        if not self.rules.modern:
+            return sum(_tensor(*self.flat(part, il), 1, host=host) for part in ("k", "v"))
         if self.attends(il):
             rows = self.cells_of(il) * self.streams
             total += _tensor(self.type_k, self.row_k(il), rows, host=host)

@@ -9,6 +9,7 @@ from labctl.vram.llama_cpp.blocks import feed_forward, linear, norm, norm_of, qu
 from labctl.vram.llama_cpp.blocks import uncached_attention
 from labctl.vram.llama_cpp.experts import Routing, experts
 from labctl.vram.llama_cpp.graph import Node, get_rows, like, mul_mat, reshape, transpose, unary, view
+from labctl.vram.llama_cpp.model import ENCODERS
 from labctl.vram.llama_cpp.scene import Scene
 from labctl.vram.llama_cpp.transformer import rows
 
@@ -41,7 +42,7 @@ def _block(scene: Scene, il: int, x: Node) -> Node:
     if scene.model.arch in _ROTARY:
         q, k = rotate(scene, q, il), rotate(scene, k, il)
     y = uncached_attention(scene, il, q, k, v)
-    if il == scene.last:
+    if il == scene.last and (scene.rules.modern or not scene.model.number("pooling_type", 0)):
         y, x = rows(scene, y), rows(scene, x)
     y = norm_of(scene, il, "attn_output_norm", like("ADD", y, x), "NORM")
     if scene.has(il, "attn_norm_2"):
@@ -73,9 +74,9 @@ def _feed_forward(scene: Scene, il: int, x: Node) -> Node:
 def pool(scene: Scene, x: Node) -> None:
     """One vector per sequence, and the classification head of rerankers."""
     kind = scene.model.number("pooling_type", 0)
-    if not scene.settings.embeddings:
+    if not scene.settings.embeddings and scene.model.arch not in ENCODERS:
         return
-    slots = scene.slots
+    slots = scene.slots if scene.rules.modern else scene.tokens
     if kind == 1:
         x = mul_mat(like("CONT", transpose(x)), scene.given("mean", "F32", scene.tokens, slots))
     elif kind in {2, 3, 4}:

@@ -16,7 +16,7 @@ def estimate(facts: GgufFacts, settings: Settings) -> Footprint:
     """Memory of one llama-server."""
     rules = rules_of(settings.build)
     model = Model(facts)
-    placement = Placement(model, settings)
+    placement = Placement(model, settings, rules)
     cache = Cache(model, settings, rules)
     context = [0] * (placement.gpus + 1)
     for il in range(model.all_layers):

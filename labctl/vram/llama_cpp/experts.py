@@ -60,7 +60,9 @@ def routing_of(scene: Scene, base: Routing) -> Routing:
 def experts(scene: Scene, il: int, x: Node, routing: Routing, scores: Node | None = None) -> Node:
     """The weighted sum of the chosen experts of each token: [width, tokens]."""
     chosen, weights = _route(scene, il, x, routing, scores)
-    scene.graph.expand(weights)
+    modern = scene.rules.modern
+    if modern:
+        scene.graph.expand(weights)
     width, tokens = x.ne[0], x.ne[1]
     used = chosen.ne[0]
     x = reshape(x, width, 1, tokens)
@@ -69,18 +71,21 @@ def experts(scene: Scene, il: int, x: Node, routing: Routing, scores: Node | Non
     x = _expert(scene, il, _activated(scene, il, x, chosen, routing.activation), chosen, "ffn_down_exps")
     if not routing.weigh_first:
         x = like("MUL", x, weights)
-    scene.graph.expand(x)
+    if modern:
+        scene.graph.expand(x)
     return _summed(scene, x, used)
 
 
 def _summed(scene: Scene, x: Node, used: int) -> Node:
     parts = [view(x, (x.ne[0], x.ne[2]), (x.nb[2],)) for _ in range(used)]
-    for part in parts:
+    modern = scene.rules.modern
+    for part in parts if modern else ():
         scene.graph.expand(part)
     total = parts[0]
     for part in parts[1:]:
         total = like("ADD", total, part)
-        scene.graph.expand(total)
+        if modern:
+            scene.graph.expand(total)
     return like("CONT", total) if used == 1 else total
 
 
@@ -108,7 +113,9 @@ def _route(scene: Scene, il: int, x: Node, routing: Routing, scores: Node | None
         weights = reshape(like("SOFT_MAX", reshape(weights, used, tokens)), 1, used, tokens)
     if routing.normalised:
         flat = reshape(weights, used, tokens)
-        weights = reshape(like("DIV", flat, like("CLAMP", sum_rows(flat))), 1, used, tokens)
+        total = sum_rows(flat)
+        total = like("CLAMP", total) if scene.rules.modern else total
+        weights = reshape(like("DIV", flat, total), 1, used, tokens)
     scale = model.real("expert_weights_scale")
     if routing.scaled if routing.scaled is not None else scale not in {0.0, 1.0}:
         weights = like("SCALE", weights)
@@ -149,7 +156,7 @@ def _activated(scene: Scene, il: int, x: Node, chosen: Node, activation: str) ->
     if scene.has(il, "ffn_gate_exps"):
         gate = _expert(scene, il, x, chosen, "ffn_gate_exps")
         if not scene.rules.modern:
-            return like("MUL", unary(gate, activation), up)
+            return like("MUL", up, unary(gate, activation))
         return glu(kind, gate, up)
     if activation == "relu_sqr":
         return like("SQR", unary(up, "relu"))

@@ -24,17 +24,17 @@ class Keeps:
     """Tensors to keep until a node has run."""
 
     def __init__(self) -> None:
-        self._until: dict[Node, list[Node]] = {}
+        self.until: dict[Node, list[Node]] = {}
 
     def add(self, tensor: Node, until: Node) -> None:
         """Keep ``tensor`` allocated until ``until`` has run."""
-        kept = self._until.setdefault(until, [])
+        kept = self.until.setdefault(until, [])
         if tensor not in kept:
             kept.append(tensor)
 
     def after(self, node: Node) -> list[list[Node]]:
         """Groups of tensors that are kept until ``node``."""
-        kept = self._until.get(node, [])
+        kept = self.until[node]
         return [kept[i : i + GROUP] for i in range(0, len(kept), GROUP)]
 
 
@@ -69,7 +69,11 @@ def _shared_position(nodes: list[Node], i: int) -> int | None:
     for j in range(i + 3, len(nodes) - 2):
         if nodes[j].op == "MUL_MAT_ID" and nodes[j + 1].op == "MUL_MAT_ID":
             return None
-        if nodes[j].op == "MUL_MAT" and _is_gated_pair(nodes, j, "MUL_MAT") and _same_kernel(nodes[i + 2], nodes[j + 2]):
+        if (
+            nodes[j].op == "MUL_MAT"
+            and _is_gated_pair(nodes, j, "MUL_MAT")
+            and _same_kernel(nodes[i + 2], nodes[j + 2])
+        ):
             return j
     return None
 
@@ -79,7 +83,11 @@ def _is_gated_pair(nodes: list[Node], i: int, op: str) -> bool:
     a, b, out = nodes[i : i + 3]
     if (a.op, b.op, out.op) != (op, op, "GLU") or len(out.sources) != 2:
         return False
-    if {id(a), id(b)} != {id(out.sources[0]), id(out.sources[1])} or out.variant not in {"swiglu", "geglu", "swiglu_oai"}:
+    if {id(a), id(b)} != {id(out.sources[0]), id(out.sources[1])} or out.variant not in {
+        "swiglu",
+        "geglu",
+        "swiglu_oai",
+    }:
         return False
     w, x = a.sources[0], b.sources[0]
     return w.type == x.type and w.ne == x.ne and a.sources[1] is b.sources[1]

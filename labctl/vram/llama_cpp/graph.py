@@ -38,8 +38,22 @@ class Node:
     """
 
     __slots__ = (
-        "backend", "children", "copies", "home", "input", "key", "nb", "ne", "op", "output", "sources", "type",
-        "variant", "view", "views", "weight",
+        "backend",
+        "children",
+        "copies",
+        "home",
+        "input",
+        "key",
+        "nb",
+        "ne",
+        "op",
+        "output",
+        "sources",
+        "type",
+        "variant",
+        "view",
+        "views",
+        "weight",
     )
 
     def __init__(

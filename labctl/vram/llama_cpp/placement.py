@@ -17,6 +17,7 @@ from struct import pack, unpack
 
 from labctl.vram.facts import Tensor
 from labctl.vram.llama_cpp.backends import CUDA_ALIGNMENT, HOST_ALIGNMENT
+from labctl.vram.llama_cpp.builds import Rules
 from labctl.vram.llama_cpp.model import Model
 from labctl.vram.llama_cpp.quants import block, pad, row_padding_bytes
 from labctl.vram.llama_cpp.settings import Settings
@@ -34,8 +35,9 @@ class Placement:
 
     model: Model
     settings: Settings
+    rules: Rules
 
-    @property
+    @cached_property
     def gpus(self) -> int:
         """Number of GPUs in use."""
         if self.settings.backend == "cpu":
@@ -53,12 +55,24 @@ class Placement:
 
     def layer(self, il: int) -> int:
         """Device of block ``il``; the output layer is block ``all_layers``."""
+        return self._layers[il]
+
+    @cached_property
+    def _layers(self) -> list[int]:
+        return [self._layer(il) for il in range(self.model.all_layers + 1)]
+
+    def _layer(self, il: int) -> int:
         total = self.model.all_layers + 1
-        first = max(total - self.settings.gpu_layers, 0)
+        first = max((total if self.rules.output_counts else total - 1) - self.settings.gpu_layers, 0)
         active = min(self.settings.gpu_layers, total)
         if not self.gpus or il < first or il - first >= active:
             return self.gpus
         return min(bisect_right(self._split_points, _f32((il - first) / active)), self.gpus - 1)
+
+    @property
+    def full(self) -> bool:
+        """Whether every layer, the output layer included, is on a GPU."""
+        return self.gpus > 0 and self.settings.gpu_layers > self.model.all_layers
 
     @cached_property
     def output(self) -> int:

@@ -36,11 +36,11 @@ def states(scene: Scene, il: int, part: str, reader: Reader | None = None) -> No
     zero = view(flat, (size,))
     graph.expand(Node("SCALE", "F32", zero.ne, [zero], zero))
     ids = scene.given("state ids", "I32", slots)
-    gathered = get_rows(flat, ids if reader is None else scene.part("state tail", ids, slots - 1))
+    gathered = get_rows(flat, ids if reader is None else scene.shared("state tail", lambda: view(ids, (slots - 1,))))
     if reader is None:
         out = view(gathered, (size, slots), (gathered.nb[1],))
     else:
-        out = reader(flat, scene.part("state main", ids, slots))
+        out = reader(flat, scene.shared("state main", lambda: view(ids, (slots,))))
     graph.expand(out)
     graph.expand(copy_into(view(gathered, (size, 0), (gathered.nb[1],)), view(store, (size, 0), (store.nb[1],))))
     return out

@@ -5,6 +5,8 @@ Source: llama.cpp b11549, ``src/llama-graph.cpp`` (``build_inp_*``), ``src/llama
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from labctl.vram.llama_cpp.builds import Rules
 from labctl.vram.llama_cpp.cache import Cache
 from labctl.vram.llama_cpp.graph import Graph, Node, get_rows, graph_input, leaf, like, padded, set_rows, view
@@ -114,7 +116,9 @@ class Scene:
         if node is None:
             cache = self.cache
             cells, streams = cache.cells_of(il), cache.streams
-            if part == "k":
+            if not self.rules.modern:
+                node = leaf(*cache.flat(part, il))
+            elif part == "k":
                 node = leaf(cache.type_k, cache.row_k(il), cells, streams)
             elif part == "v":
                 node = leaf(cache.type_v, cache.row_v(il), cells, streams)
@@ -133,11 +137,11 @@ class Scene:
             node = self._inputs[name] = graph_input(type_name, *dims)
         return node
 
-    def part(self, name: str, source: Node, count: int) -> Node:
-        """The first ``count`` elements of an input, as one shared view."""
+    def shared(self, name: str, make: Callable[[], Node]) -> Node:
+        """A node that all blocks share, made at its first use."""
         node = self._inputs.get(name)
         if node is None:
-            node = self._inputs[name] = view(source, (count,))
+            node = self._inputs[name] = make()
         return node
 
     @property
@@ -172,16 +176,17 @@ class Scene:
         width = self.model.embd * (1 + self.model.number("n_deepstack_layers", 0))
         tokens, embeddings = self.given("tokens", "I32", self.tokens), self.given("embd", "F32", width, self.tokens)
         chosen = get_rows(table, tokens)
+        if not self.rules.modern:
+            return self._scaled(chosen)
         self.graph.expand(chosen)
-        if self.model.arch not in UNMIXED and self.rules.modern:
+        if self.model.arch not in UNMIXED:
             mixed = get_rows(table, self.given("mixed tokens", "I32", self.tokens))
             self.graph.expand(mixed)
         else:
             mixed = None
         chosen = self._widened(chosen, width)
         self.graph.expand(chosen)
-        if self.rules.modern:
-            self.graph.expand(embeddings)
+        self.graph.expand(embeddings)
         if mixed is not None:
             target = like("DUP", self.given("mixed embd", "F32", width, self.tokens))
             slots = self.given("mixed slots", "I64", self.tokens)
@@ -199,7 +204,8 @@ class Scene:
             rows = like("SCALE", rows if rows.contiguous() else like("CONT", rows))
         if arch in SCALED_BY_ROW and self.rules.modern:
             rows = like("MUL", rows, self.given("scale rows", "F32", 1, self.tokens))
-        self.graph.expand(rows)
+        if self.rules.modern:
+            self.graph.expand(rows)
         if arch in SCALED_AFTER or (arch in SCALED_BY_ROW and not self.rules.modern):
             rows = like("SCALE", rows)
         return rows
@@ -215,7 +221,9 @@ class Scene:
 
 UNMIXED = frozenset({"cogvlm", "deepseek4", "granite-switch", "eagle3", "dflash", "gemma4-assistant"})
 """Architectures without batches that mix tokens and embeddings (``llm_arch_supports_mixed_batch``)."""
-MULTI_POSITION = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "glm4v", "glm4v-moe", "paddleocr"})
+MULTI_POSITION = frozenset(
+    {"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "glm4v", "glm4v-moe", "paddleocr"}
+)
 """Architectures with four positions per token (``n_pos_per_embd``)."""
 ALWAYS_SCALED = frozenset({"grok", "minicpm"})
 """The embedding has a scale even when the file does not say which."""

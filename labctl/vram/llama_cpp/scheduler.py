@@ -180,7 +180,8 @@ def _flatten(graph: Graph, machine: Machine, splits: list[Split], copies: int) -
             nodes.append(((source.copies or {})[split.backend][0], split.backend))
         for node in split.nodes:
             nodes.append((node, node.backend))
-            nodes += [(_dependency(group), split.backend) for group in keeps.after(node)]
+            if node in keeps.until:
+                nodes += [(_dependency(group), split.backend) for group in keeps.after(node)]
     leafs += [(leaf, leaf.backend) for leaf in graph.leafs]
     return nodes, leafs
 

@@ -12,9 +12,13 @@ from labctl.vram.llama_cpp.cache import Cache
 from labctl.vram.llama_cpp.placement import Placement
 
 KEPT = 3
-"""Repetitions of a pattern that are built."""
+"""Repetitions of a pattern that are built, at least."""
+STRIDE = 2
+"""Repetitions are dropped in multiples of this: addresses may take turns between two neighbouring blocks."""
 LONGEST = 8
 """Longest pattern looked for, in blocks."""
+PERIODIC = {"llama4": 4, "smollm3": 4, "exaone4": 4}
+"""Architectures whose blocks differ by position (rotary positions in some) without the file showing it."""
 
 
 def shortened(placement: Placement, cache: Cache) -> list[int]:
@@ -29,8 +33,16 @@ def shortened(placement: Placement, cache: Cache) -> list[int]:
         device = placement.block_tensor(int(number), suffix)
         kind = tensor.type if device == placement.gpus else None
         suffixes[int(number)].append((suffix, tensor.shape, device, kind))
+    period = PERIODIC.get(model.arch, 0)
     kinds = [
-        (tuple(suffixes[il]), placement.layer(il), model.swa(il), model.recurrent(il), cache.attends(il), il % 4 == 3)
+        (
+            tuple(suffixes[il]),
+            placement.layer(il),
+            model.swa(il),
+            model.recurrent(il),
+            cache.attends(il),
+            period and il % period,
+        )
         for il in range(model.layers)
     ]
     return cut(kinds)
@@ -48,7 +60,7 @@ def cut(kinds: Sequence[Hashable]) -> list[int]:
             end = i + period
             while end < len(ids) and ids[end] == ids[end - period]:
                 end += 1
-            extra = (end - i) // period - KEPT
+            extra = ((end - i) // period - KEPT) // STRIDE * STRIDE
             if extra > 0 and extra * period > skip:
                 best, skip = period, extra * period
         if skip:

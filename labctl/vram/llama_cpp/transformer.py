@@ -177,7 +177,7 @@ def finish(scene: Scene, recipe: Recipe, x: Node) -> None:
     if model.output_name is None:
         scene.graph.expand(x)
         return
-    x.output = True
+    x.output = scene.rules.modern
     if model.real("logit_scale") and model.arch == "minicpm":
         x = like("SCALE", x)
     head = scene.top(model.output_name)
