@@ -103,6 +103,10 @@ def _numbers(text: str) -> list[float]:
     return [float(word) for word in _words(text.replace("/", ","))]
 
 
+def _experts_on_cpu(text: str) -> str:
+    return ",".join(rf"blk\.{layer}\.ffn_(up|down|gate)_(ch|)exps=CPU" for layer in range(int(text)))
+
+
 def _fit_target(text: str) -> list[int]:
     return [int(word) * MIB for word in _words(text)]
 
@@ -156,6 +160,8 @@ _VALUES: Final[Mapping[str, tuple[str, Callable[[str], object]]]] = {
     "-t --threads": ("cpuparams.n_threads", int),
     "-tb --threads-batch": ("cpuparams_batch.n_threads", int),
     "--threads-http": ("n_threads_http", int),
+    "-ot --override-tensor": ("tensor_buft_overrides", str),
+    "-ncmoe --n-cpu-moe": ("tensor_buft_overrides", _experts_on_cpu),
     "--numa": ("numa", _NUMA),
     "--pooling": ("pooling_type", _POOLING),
     "--embd-normalize": ("embd_normalize", int),

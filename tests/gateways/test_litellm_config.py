@@ -166,8 +166,8 @@ def test_cloud_routes_and_fallbacks() -> None:
     by_name = {m["model_name"]: m["litellm_params"] for m in found["model_list"]}
     assert by_name["claude"]["api_key"] == "os.environ/ROUTE_CLAUDE_API_KEY"
     assert by_name["titan"]["aws_region_name"] == "eu-central-1"
-    assert found["router_settings"]["fallbacks"] == [{"chat-sfw": ["claude"]}]
-    assert found["router_settings"]["context_window_fallbacks"] == [{"chat-sfw": ["claude"]}]
+    both = [{"chat": ["claude"]}, {"chat-sfw": ["claude"]}]
+    assert found["router_settings"]["fallbacks"] == found["router_settings"]["context_window_fallbacks"] == both
     env = {k: v.names for k, v in workload(asked).env.items() if isinstance(v, SecretText)}
     assert env["ROUTE_CLAUDE_API_KEY"] == ("ANTHROPIC_API_KEY",)
     assert env["ROUTE_TITAN_AWS_SECRET_ACCESS_KEY"] == ("AWS_KEY",)
@@ -213,6 +213,16 @@ def test_secrets_are_references_everywhere() -> None:
     expected = {"GATE_KEY", "LITELLM_SALT_KEY", "POSTGRES_PASSWORD", "LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY"}
     assert names == expected
     assert found.after == ("postgres",)
+
+
+def test_a_wrong_key_is_refused_with_or_without_a_database() -> None:
+    """Without one, LiteLLM's own check answers 400 to a wrong key, so a file beside the configuration does it."""
+    alone = ask(endpoint("a", "a"))
+    assert config(alone)["general_settings"]["custom_auth"] == "labctl_auth.check"
+    assert [(f.name, f.target) for f in workload(alone).files][1:] == [("labctl_auth.py", "/app/labctl_auth.py")]
+    kept = ask(endpoint("a", "a"), database=DATABASE, keys={"database": "postgres"})
+    assert "custom_auth" not in config(kept)["general_settings"]
+    assert len(workload(kept).files) == 1
 
 
 def test_forms() -> None:

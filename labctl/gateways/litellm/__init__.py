@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from importlib.resources import files
 from typing import Final
 
 from labctl.diagnostics import Diagnostic
 from labctl.emit import yaml
 from labctl.gateways import WORKLOAD, GatewayAsk
 from labctl.gateways.litellm.check import problems
-from labctl.gateways.litellm.config import MASTER_KEY, build, route_secrets
+from labctl.gateways.litellm.config import AUTH_MODULE, MASTER_KEY, build, route_secrets
 from labctl.gateways.litellm.options import LiteLLMBlock
 from labctl.workload import (
     ConfigFile,
@@ -56,17 +57,20 @@ class LiteLLM:
         """Return the service that keeps the virtual keys."""
         return options.keys.database
 
+    def master_key(self, options: LiteLLMBlock) -> str:
+        """Return the name of the master key's secret."""
+        return options.keys.master
+
     def workloads(self, ask: GatewayAsk) -> tuple[Workload, ...]:
         """Return the one proxy."""
         options: LiteLLMBlock = ask.options
-        content = yaml.dump(build(ask))
         after = (ask.database.workload,) if ask.database and ask.database.workload else ()
         workload = Workload(
             name=WORKLOAD,
             host=ask.host.name,
             forms=(_container(ask), _native(ask)),
             env=_environment(ask),
-            files=(ConfigFile(name="config.yaml", content=content, target=_CONFIG),),
+            files=_files(ask),
             ports=(Port(name="http", listen=LISTEN, published=ask.port, bind=ask.bind),),
             # /health would call every model; liveliness (LiteLLM's spelling) asks the proxy alone.
             health=Health(path="/health/liveliness", start_period=180),
@@ -77,6 +81,14 @@ class LiteLLM:
             description="LiteLLM proxy",
         )
         return (workload,)
+
+
+def _files(ask: GatewayAsk) -> tuple[ConfigFile, ...]:
+    config = ConfigFile(name="config.yaml", content=yaml.dump(build(ask)), target=_CONFIG)
+    if ask.options.keys.database:
+        return (config,)
+    check = files(__name__).joinpath("shipped", f"{AUTH_MODULE}.py").read_text(encoding="utf-8")
+    return (config, ConfigFile(name=f"{AUTH_MODULE}.py", content=check, target=f"/app/{AUTH_MODULE}.py"))
 
 
 def _container(ask: GatewayAsk) -> Container:

@@ -1,6 +1,6 @@
 """LiteLLM's config.yaml as a value. Keys: docs/proxy/config_settings.md; checked against litellm 1.106.2's own types.
 
-Three things the documentation does not say, read in the source of 1.106.2 and covered by tests:
+Four things the documentation does not say, read in the source of 1.106.2 and covered by tests:
 
 - ``rpm`` and ``tpm`` count per deployment, and without ``enforce_model_rate_limits`` they are only weights of the
   shuffle (router_strategy/simple_shuffle.py): beside a sibling with a limit, a deployment without one is never picked.
@@ -8,6 +8,7 @@ Three things the documentation does not say, read in the source of 1.106.2 and c
   works is admission control, per worker (proxy/middleware/admission_control_middleware.py).
 - ``allowed_fails`` on the router takes away the protection of groups with one deployment
   (router_utils/cooldown_handlers.py): without ``cooldown_time: 0`` one dead moment makes the model unreachable.
+- Fallbacks are found by the name that the client wrote, alias or not; their targets may be groups only.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from labctl.workload import ApiFlavour, Endpoint, Task
 Values = dict[str, Any]
 
 MASTER_KEY: Final = "LITELLM_MASTER_KEY"
+AUTH_MODULE: Final = "labctl_auth"
+"""Checks the key when there is no database; LiteLLM looks for it beside config.yaml."""
 MODES: Final[Mapping[Task, str]] = {
     Task.CHAT: "chat",
     Task.COMPLETE: "completion",
@@ -82,7 +85,7 @@ def _local_models(groups: Groups, options: LiteLLMBlock) -> Iterable[Values]:
         rpms = share(own.rpm, len(links)) if own and own.rpm else tuple(x.endpoint.rpm for x in links)
         tpms = share(own.tpm, len(links)) if own and own.tpm else tuple(x.endpoint.tpm for x in links)
         mixed = any(len({value is None for value in values}) > 1 for values in (rpms, tpms))
-        alone = len(links) == 1 and name not in options.fallbacks
+        alone = len(links) == 1 and name not in {groups.main(n) for n in options.fallbacks}
         for link, rpm, tpm in zip(links, rpms, tpms, strict=True):
             parallel = (own.parallel if own else None) or link.endpoint.parallel
             limited = {"rpm": rpm, "tpm": tpm, "max_parallel_requests": parallel, "weight": 1 if mixed else None}
@@ -183,8 +186,11 @@ def _limited(groups: Groups, options: LiteLLMBlock) -> bool:
 
 
 def _fallbacks(declared: Mapping[str, Sequence[str]], groups: Groups) -> list[Values] | None:
-    """Fallbacks by main name: the router looks them up after it has replaced an alias."""
-    return [{groups.main(name): [groups.main(other) for other in others]} for name, others in declared.items()] or None
+    """Fallbacks of every name of a group: the router looks them up by the name that the client wrote."""
+    by_main = {groups.main(name): others for name, others in declared.items()}
+    names = [*declared, *(name for name in (*by_main, *groups.aliases) if name not in declared)]
+    wanted = {name: declared.get(name) or by_main.get(groups.main(name)) for name in names}
+    return [{name: [groups.main(o) for o in others]} for name, others in wanted.items() if others] or None
 
 
 def _general_settings(groups: Groups, options: LiteLLMBlock) -> Values:
@@ -192,6 +198,7 @@ def _general_settings(groups: Groups, options: LiteLLMBlock) -> Values:
         {
             "master_key": f"os.environ/{MASTER_KEY}",
             "database_url": "os.environ/DATABASE_URL" if options.keys.database else None,
+            "custom_auth": None if options.keys.database else f"{AUTH_MODULE}.check",
             "pass_through_endpoints": [_pass_through(p, groups, options) for p in options.pass_through] or None,
             # /health calls every model: it must not wake the ones that are switched off.
             "health_check_skip_disabled_background_models": True,
