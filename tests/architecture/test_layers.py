@@ -29,7 +29,9 @@ def test_contracts() -> None:
     tool = Path(sys.executable).with_name("lint-imports")
     if not tool.exists():
         pytest.skip("import-linter is not installed: uv pip install import-linter")
-    done = subprocess.run([tool, "--no-cache", "--verbose"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [tool, "--no-cache", "--verbose"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
