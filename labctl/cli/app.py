@@ -38,6 +38,11 @@ class LazyGroup(TyperGroup):
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         return make_command(cmd_name, getattr(importlib.import_module(module), name))
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - click's signature
+        """List the table: nothing is imported, nothing cut short."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that the first argument names; a usage error with the nearest name for none."""
         name = args[0]

@@ -6,6 +6,7 @@ import os
 
 from labctl.cli.commands import COMMANDS, SUMMARY
 
+_WIDTH = 78
 _OPTIONS = """\
 Options:
   --version             Show the version and exit.
@@ -34,6 +35,17 @@ def _columns() -> int:
 
 def top_level_help() -> str:
     """Return what typer prints for ``labctl --help`` in 80 columns."""
-    width = max(len(name) for name in COMMANDS)
-    rows = "".join(f"  {name:<{width}}  {text}\n" for name, (_, text) in COMMANDS.items())
+    width = max(len(name) for name in COMMANDS) + 2
+    rows = "".join(f"  {name:<{width}}{_wrap(text, width + 2)}\n" for name, (_, text) in COMMANDS.items())
     return f"Usage: labctl [OPTIONS] COMMAND [ARGS]...\n\n  {SUMMARY}\n\n{_OPTIONS}\nCommands:\n{rows}"
+
+
+def _wrap(text: str, indent: int) -> str:
+    """Break a text that starts in column ``indent`` as textwrap would, without the cost of importing it."""
+    lines = [""]
+    for word in text.split():
+        if len(lines[-1]) + len(word) + 1 <= _WIDTH - indent or not lines[-1]:
+            lines[-1] = f"{lines[-1]} {word}".lstrip()
+        else:
+            lines.append(word)
+    return f"\n{' ' * indent}".join(lines)

@@ -53,11 +53,13 @@ class Builder:
 
     Attributes:
         found: what was wrong so far.
+        open_brackets: where the brackets opened that are still open.
         last_quoted: the last quoted text that runs over several lines: a likely unclosed quote.
     """
 
     def __init__(self, source: Source) -> None:
         self.found: list[Diagnostic] = []
+        self.open_brackets: list[int] = []
         self.last_quoted: Place | None = None
         self._source = source
         self._anchors: dict[str, Node | None] = {}
@@ -109,7 +111,12 @@ class Builder:
             return self._alias(event)
         self._check_tag(event)
         self._open_anchor(event)
+        bracket = bool(getattr(event, "flow_style", False))
+        if bracket:
+            self.open_brackets.append(event.end_mark.index - 1)
         node = self._content(event, events, depth)
+        if bracket:
+            self.open_brackets.pop()
         if node.size > MAX_NODES:
             summary = f"the aliases in this value stand for more than {MAX_NODES:,} values"
             raise Abandoned(self._error("LAB003", summary, self._place(event), hint="write fewer aliases of aliases"))

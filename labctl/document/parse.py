@@ -88,7 +88,8 @@ def _compose_slowly(source: Source) -> tuple[Node | None, tuple[Diagnostic, ...]
     except Abandoned as stop:
         return None, (*builder.found, stop.diagnostic)
     except YAMLError as error:
-        return None, (*builder.found, explain_syntax(source, error, builder.last_quoted))
+        bracket = builder.open_brackets[-1] if builder.open_brackets else None
+        return None, (*builder.found, explain_syntax(source, error, bracket, builder.last_quoted))
 
 
 def _quick_events(text: str) -> Iterator[Any]:

@@ -38,16 +38,19 @@ class _Trouble:
         return self.source.text[self.at : self.at + 1]
 
 
-def explain_syntax(source: Source, error: Any, last_quoted: Place | None) -> Diagnostic:
+def explain_syntax(source: Source, error: Any, open_bracket: int | None, last_quoted: Place | None) -> Diagnostic:
     """Return the diagnostic for an error of ruamel's parser, C or Python.
 
     Args:
         source: the text.
         error: a MarkedYAMLError (marks may be missing) or a ReaderError.
+        open_bracket: where the innermost bracket opened that is not closed yet.
         last_quoted: the last quoted text that runs over several lines; when the error comes right behind it, its
             closing quote is probably that of the next quoted text.
     """
     trouble = _trouble(source, error)
+    if open_bracket is not None and not source.text[trouble.at :].strip():
+        trouble = replace(trouble, problem="expected ',' or", since=open_bracket)
     diagnostic = _tab(trouble) or _known(trouble)
     if last_quoted and _follows(source, last_quoted, trouble.at):
         opened = last_quoted._replace(end=last_quoted.start + 1).span()

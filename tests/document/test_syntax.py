@@ -10,6 +10,9 @@ from tests.document.marks import fault, marked
 CASES = [
     ("a: [1, 2\nb: 3\n", "LAB004", 1, 4, "this `[` is never closed"),
     ("a: [1, 2\n", "LAB004", 1, 4, "this `[` is never closed"),
+    ("a: 1\nb: [\n", "LAB004", 2, 4, "this `[` is never closed"),
+    ("a: {\n\n", "LAB004", 1, 4, "this `{` is never closed"),
+    ("a: [x, {b: 'y', \n", "LAB004", 1, 8, "this `{` is never closed"),
     ("a: {b: 1\n\n\nc: 2\n", "LAB004", 1, 4, "this `{` is never closed"),
     ("a: {b: 1 c: 2}\n", "LAB004", 1, 11, "expected `,` or `}` here"),
     ("a: 'x\nb: 3\n", "LAB004", 1, 4, "this quote is never closed"),
