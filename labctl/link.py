@@ -41,6 +41,8 @@ class GatewayPlan:
     host: str
     url: str
     """``http://address:port``, without ``/v1``."""
+    key: str | None
+    """Name of the secret that opens it, None when it asks for none."""
     workloads: tuple[Workload, ...]
 
 
@@ -146,7 +148,8 @@ def plan_gateway(
         database=_database(placed, gateway.database(block), services, host, by_name=by_name[host_name]),
     )
     shown = host.address if bind == host.bind and bind != LOOPBACK else bind
-    return GatewayPlan(host=host_name, url=f"http://{shown}:{block.port}", workloads=gateway.workloads(ask))
+    url = f"http://{shown}:{block.port}"
+    return GatewayPlan(host=host_name, url=url, key=gateway.master_key(block), workloads=gateway.workloads(ask))
 
 
 def _gateway_to_come(engine: str) -> Diagnostic:
@@ -172,7 +175,7 @@ def _linked(
     for endpoint in endpoints:
         port = servers[endpoint.workload].port(endpoint.port)
         address, number = _reached(placed, host, endpoint.host, port.published)
-        if by_name and endpoint.host == host.name and port.published is None:
+        if by_name and endpoint.host == host.name:
             address, number = endpoint.workload, port.listen
         yield Linked(endpoint, f"http://{address}:{number}")
 

@@ -252,7 +252,7 @@ class Generated:
             if loaded.value is None:
                 return loaded
             kept = loaded.value
-        new = {n: Secret(random.token_urlsafe(GENERATED_BYTES)) for n in sorted(self.wanted - kept.keys())}
+        new = {n: Secret("sk-" + random.token_urlsafe(GENERATED_BYTES)) for n in sorted(self.wanted - kept.keys())}
         if new:
             self._keep({**kept, **new})
         return Result({n: s for n, s in {**kept, **new}.items() if n in self.wanted})

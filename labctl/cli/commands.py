@@ -10,6 +10,19 @@ SUMMARY = "One lab.yaml for a private inference lab: check it, plan it, run it."
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("labctl.cli.validate:validate", "Find every error in a lab."),
+    "vram-budget": (
+        "labctl.cli.vram_budget:vram_budget",
+        "Show who takes how much GPU memory, of what, and what is left.",
+    ),
+    "render": ("labctl.cli.render:render", "Write everything a lab renders to, or compare it with a folder."),
+    "plan": ("labctl.cli.plan:plan", "Show what apply would do, and why."),
+    "apply": ("labctl.cli.apply:apply", "Make the hosts what the lab says: show the plan, ask, do it."),
+    "status": ("labctl.cli.status:status", "Show what was declared beside what runs."),
+    "logs": ("labctl.cli.logs:logs", "Show the last log lines of something that runs."),
+    "destroy": (
+        "labctl.cli.destroy:destroy",
+        "Remove what labctl owns on the hosts; data only with --data.",
+    ),
     "schema": ("labctl.cli.schema:schema", "Print the JSON Schema of lab.yaml, for editors."),
     "explain": ("labctl.cli.explain:explain", "Explain the code of an error or warning."),
 }

@@ -18,3 +18,7 @@ Overlays = Annotated[
     typer.Option("--overlay", metavar="NAME", help="Lay lab.NAME.yaml over the lab; can be given again."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, errors included.")]
+Hosts = Annotated[list[str], typer.Option("--host", metavar="NAME", help="Only this host; can be given again.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait for another apply to end.")]
+BreakLock = Annotated[bool, typer.Option("--break-lock", help="Take the lock from another apply.")]

@@ -132,18 +132,8 @@ class LlamaCpp:
             return stated
         from labctl.vram import llama_cpp  # noqa: PLC0415 - the memory model is heavy; most commands need one engine's
 
-        return llama_cpp.estimate(models[0].gguf, self._settings(llama_cpp.Settings, spec, models[0], gpus, version))
-
-    def _settings(
-        self,
-        kind: type,
-        spec: LlamaCppDeployment,
-        model: PlacedModel,
-        gpus: Sequence[PlacedGpu],
-        version: str,
-    ) -> object:
         k, v = spec.kv_types
-        return kind(
+        settings = llama_cpp.Settings(
             context=spec.context,
             slots=spec.slots,
             kv_cache_k=k,
@@ -159,9 +149,10 @@ class LlamaCpp:
             devices=max(1, len(gpus)),
             split_mode=spec.split,
             tensor_split=spec.tensor_split,
-            projector=model.projector_facts,
+            projector=models[0].projector_facts,
             build=version or "b11549",
         )
+        return llama_cpp.estimate(models[0].gguf, settings)
 
     def workload(self, server: Server, spec: LlamaCppDeployment, template: Template) -> Workload:
         """Return the container and the native form of one llama-server."""

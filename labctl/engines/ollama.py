@@ -75,8 +75,8 @@ class Ollama:
     ) -> Footprint | None:
         """Return the computed footprint of the largest models that may be loaded together, or the declared one."""
         stated = declared(spec, len(gpus))
-        facts = [m.gguf for m in models if m.gguf is not None]
-        if stated is not None or len(facts) < len(models) or not facts:
+        known = [(m.name, m.gguf) for m in models if m.gguf is not None]
+        if stated is not None or len(known) < len(models) or not known:
             return stated
         from labctl.vram import ollama  # noqa: PLC0415 - heavy; needed by this engine only
 
@@ -87,8 +87,9 @@ class Ollama:
             kv_cache=spec.kv_cache,
             flash_attention=spec.flash_attention,
             devices=max(1, len(gpus)),
+            gpu_bytes=min((g.memory - g.reserve for g in gpus), default=0),
         )
-        return ollama.estimate(facts, settings)
+        return ollama.estimate([ollama.Model(name=name, facts=facts) for name, facts in known], settings)
 
     def workload(self, server: Server, spec: OllamaDeployment, template: Template) -> Workload:  # noqa: ARG002
         """Return the container and the native form."""

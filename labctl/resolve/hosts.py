@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from labctl.compat import gpus as catalogue
-from labctl.compat.gpus import GpuFacts
+from labctl.compat.values import GpuFacts
 from labctl.diagnostics import Diagnostic, DocPath
 from labctl.model.host import Gpu, Host
 from labctl.model.lab import Lab

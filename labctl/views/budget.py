@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from labctl.estimate import WhatIf
 from labctl.placed import Server
 from labctl.quantity import format_size
 from labctl.resolve.lab import PlacedLab
@@ -46,7 +47,8 @@ def _card(account: GpuAccount) -> Iterator[str]:
     for i, entry in enumerate(account.entries):
         turn = f"  takes turns in `{entry.group}`" if entry.group else ""
         exact = "" if entry.exact or entry.declared else "  ~ from the model's name"
-        yield f"    {BLOCKS[i % len(BLOCKS)]} {entry.server:<28} {format_size(entry.total):>9}  {parts(entry)}{turn}{exact}"
+        size = format_size(entry.total)
+        yield f"    {BLOCKS[i % len(BLOCKS)]} {entry.server:<28} {size:>9}  {parts(entry)}{turn}{exact}"
 
 
 def bar(account: GpuAccount) -> str:
@@ -185,3 +187,11 @@ def explain_text(name: str, footprint: Footprint) -> str:
         source = f"  [{step.source}]" if step.source else ""
         lines.append(f"  {step.label:<24} {format_size(step.bytes):>10}  {step.formula}{source}")
     return "\n".join([*lines, *(f"  note: {note}" for note in footprint.notes)])
+
+
+def max_context_text(answer: WhatIf) -> str:
+    """Return the answer to ``--max-context`` as one line."""
+    if answer.largest is None:
+        return f"{answer.server}: not even a context of 256 tokens fits"
+    bound = " (as long as the model was trained for)" if answer.largest == answer.trained else ""
+    return f"{answer.server}: up to {answer.largest} tokens of context{bound}; it has {answer.now}"

@@ -96,6 +96,10 @@ def explain(change: Change) -> str:
         return f"{_listed(change.because)} changed"
     if change.reason is Reason.FOREIGN and change.kind is Kind.IMAGE:
         return "there is one that labctl did not build"
+    if change.action is Action.DELETE and change.reason is Reason.MISSING:
+        return "already gone; only to be forgotten"
+    if change.kind is Kind.UNIT and change.reason is Reason.DRIFTED:
+        return "its compose file was edited by hand; compose replaces it if that concerns it"
     return REASONS[change.reason]
 
 

@@ -1,0 +1,74 @@
+"""The last known state of a lab's hosts, kept on this machine for ``plan --offline``. It holds no secret."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from labctl.artefact import Image, Tree
+from labctl.plan.observed import Manifest, Observed, SeenFile, SeenHost, SeenUnit, UnitState
+from labctl.plan.wire import WireError, manifest_from_json, manifest_to_json
+
+FOLDER: Final = "labctl"
+
+
+def state_folder() -> Path:
+    """Return labctl's own folder for this user: ``$XDG_STATE_HOME/labctl`` or ``~/.local/state/labctl``."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / FOLDER
+
+
+def remember(lab: str, seen: Observed) -> None:
+    """Keep what was seen on the hosts that could be seen."""
+    folder = state_folder() / "known" / lab
+    for host in seen.hosts.values():
+        path = folder / f"{host.host}.json"
+        if host.complete and host.manifest.entries:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(path, manifest_to_json(host.manifest))
+        elif host.complete:
+            path.unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def last_known(lab: str, tree: Tree) -> Observed:
+    """Return the hosts as they were when an apply last left them; a host that never had one is empty."""
+    return Observed({host: _as_left(host, _manifest(lab, host), tree) for host in tree.hosts})
+
+
+def _manifest(lab: str, host: str) -> Manifest:
+    path = state_folder() / "known" / lab / f"{host}.json"
+    try:
+        return manifest_from_json(path.read_bytes())
+    except (OSError, WireError):
+        return Manifest()
+
+
+def _as_left(host: str, manifest: Manifest, tree: Tree) -> SeenHost:
+    return SeenHost(
+        host=host,
+        manifest=manifest,
+        files={
+            path: SeenFile(digest=entry.digest, mode=entry.mode, size=entry.size or 0, mtime=entry.mtime or 0)
+            for path, entry in manifest.entries.items()
+        },
+        units={name: _up(record.fingerprint) for name, record in manifest.units.items()},
+        images={i.reference: manifest.images[i.reference] for i in _built(tree, host, manifest)},
+    )
+
+
+def _up(fingerprint: str) -> SeenUnit:
+    return SeenUnit(state=UnitState.RUNNING if fingerprint else UnitState.STOPPED)
+
+
+def _built(tree: Tree, host: str, manifest: Manifest) -> Iterable[Image]:
+    return [i for i in tree.images if i.host == host and i.reference in manifest.images]
