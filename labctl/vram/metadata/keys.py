@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from labctl.vram.facts import Value
-from labctl.vram.metadata.shape import FULL, RECURRENT, SLIDING, Config, Shape, integer
+from labctl.vram.metadata.shape import FULL, LISTS_KV_HEADS, RECURRENT, SLIDING, Config, Shape, integer
 
 _EXPERT_WIDTH = frozenset({"qwen3moe", "qwen3vlmoe", "qwen3next", "deepseek2", "gpt-oss", "lfm2moe"})
 _ENCODERS = frozenset({"bert", "nomic-bert"})
@@ -53,7 +53,7 @@ def _kv_heads(shape: Shape) -> Value:
     """One number; or one per layer, 0 for recurrent layers, where attention and state-space layers mix."""
     if shape.latent:
         return 1
-    listed = RECURRENT in shape.kinds and shape.type in {"jamba", "lfm2", "lfm2_moe", "granitemoehybrid"}
+    listed = RECURRENT in shape.kinds and shape.type in LISTS_KV_HEADS
     return tuple(0 if kind == RECURRENT else shape.kv_heads for kind in shape.kinds) if listed else shape.kv_heads
 
 

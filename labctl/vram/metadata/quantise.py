@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from labctl.vram.facts import Tensor
 from labctl.vram.metadata.ggml_types import BY_NAME
-from labctl.vram.metadata.shape import Shape
+from labctl.vram.metadata.shape import LISTS_KV_HEADS, RECURRENT, Shape
 
 DEFAULTS: Mapping[str, str] = {
     **{name: name for name in ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q6_K", "IQ4_NL")},
@@ -64,6 +64,9 @@ class _State:
 
     @property
     def gqa(self) -> int:
+        """Heads per KV head of the first layer, which is what llama-quantize looks at; 0 where that layer has none."""
+        if self.shape.type in LISTS_KV_HEADS and self.shape.kinds[0] == RECURRENT:
+            return 0
         return self.shape.heads // self.shape.kv_heads if self.shape.kv_heads else 0
 
     def next(self, category: str) -> int:

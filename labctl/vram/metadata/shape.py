@@ -20,6 +20,8 @@ _KINDS = {
     "chunked_attention": SLIDING, "linear_attention": RECURRENT, "conv": RECURRENT, "mamba": RECURRENT,
     "mamba2": RECURRENT, "recurrent": RECURRENT,
 }  # fmt: skip
+LISTS_KV_HEADS = frozenset({"jamba", "lfm2", "lfm2_moe", "granitemoehybrid"})
+"""Kinds whose GGUF files list KV heads per layer, 0 for recurrent ones."""
 MAX_LAYERS = 4096
 _TEXT = ("text_config", "llm_config", "language_config", "thinker_config", "decoder_config")
 
