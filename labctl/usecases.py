@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from labctl.assets import Assets
 from labctl.diagnostics import Diagnostic, LabctlError
@@ -116,3 +116,10 @@ def tree_files(rendered: Rendered) -> Mapping[str, bytes]:
     """Return what ``labctl render`` writes: ``<host>/<path>`` → content; secrets are named and never shown."""
     files = {f"{f.host}/{f.path}": f.content for f in rendered.tree.files()}
     return dict(sorted(files.items()))
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of lab.yaml."""
+    from labctl.model.schema import lab_schema  # noqa: PLC0415 - every engine is loaded for it
+
+    return lab_schema(Registry())

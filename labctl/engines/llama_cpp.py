@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from labctl.diagnostics import Diagnostic
 from labctl.engines import Template, Traits
@@ -39,7 +39,11 @@ def _as_word(value: Any) -> Any:
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
-Switch = Annotated[Literal["on", "off", "auto"], BeforeValidator(_as_word)]
+Switch = Annotated[
+    Literal["on", "off", "auto"],
+    BeforeValidator(_as_word),
+    WithJsonSchema({"enum": ["on", "off", "auto", True, False]}),
+]
 """``on``, ``off`` or ``auto``; ``true`` and ``false`` are understood."""
 
 

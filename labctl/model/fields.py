@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 T = TypeVar("T")
 
@@ -16,7 +18,15 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, tuple) else (value,)
 
 
-OneOrMany = Annotated[tuple[T, ...], BeforeValidator(_listed)]
+class _ListSchema:
+    """Tells editors that a single element is fine, too."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core)
+        return {"anyOf": [schema, schema["items"]]} if "items" in schema else schema
+
+
+OneOrMany = Annotated[tuple[T, ...], BeforeValidator(_listed), _ListSchema()]
 """A list, or one element written without brackets."""
 
 _GGUF = re.compile(r"(hf://[^/\s]+/[^/\s]+/\S+|https?://\S+|file:///\S+|[^:\s]+)\.gguf")
