@@ -100,10 +100,6 @@ class Gateway(Protocol):
         """Return the name of the secret that opens it, None when it asks for none."""
         ...
 
-    def master_key(self, options: Any) -> str | None:
-        """Return the name of the secret that opens it, None when it asks for none."""
-        ...
-
     def workloads(self, ask: GatewayAsk) -> tuple[Workload, ...]:
         """Return what has to run."""
         ...

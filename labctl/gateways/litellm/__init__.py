@@ -61,10 +61,6 @@ class LiteLLM:
         """Return the name of the master key's secret."""
         return options.keys.master
 
-    def master_key(self, options: LiteLLMBlock) -> str:
-        """Return the name of the master key's secret."""
-        return options.keys.master
-
     def workloads(self, ask: GatewayAsk) -> tuple[Workload, ...]:
         """Return the one proxy."""
         options: LiteLLMBlock = ask.options
