@@ -175,8 +175,8 @@ def _no_such_flavour(ask: Ask) -> Problem:
 
 
 def _verdict(build: Build, ask: Ask, problems: tuple[Problem, ...]) -> Verdict:
-    optional = (options.kv_cache(build, ask), options.flash_attention(build, ask), options.attention(ask))
-    found = (*problems, *(p for p in optional if p), *options.formats(ask))
+    impossible = any(p.code == "LAB070" for p in problems)
+    found = problems if impossible else (*problems, *options.problems(build, ask))
     return Verdict(
         build=build,
         accelerator=build.accelerator,

@@ -33,6 +33,12 @@ def settings_notes(ask: Ask) -> Iterator[str]:
             yield f"{chosen} for `{cards[0].name}`: {rule.why}"
 
 
+def problems(build: Build, ask: Ask) -> Iterator[Problem]:
+    """Yield every problem of the options."""
+    yield from (p for p in (kv_cache(build, ask), flash_attention(build, ask), attention(ask)) if p)
+    yield from formats(ask)
+
+
 def kv_cache(build: Build, ask: Ask) -> Problem | None:
     """Check that there are attention kernels for the types of K and V (LAB073)."""
     rule, (k, v) = kv_rule(build.kv), ask.kv_cache
@@ -108,7 +114,7 @@ def attention(ask: Ask) -> Problem | None:
         key="attention_backend",
         summary=f"the attention backend `{rule.backend}` has no code for `{bad.name}` ({bad.code})",
         detail=f"it has code for {rule.min_capability} to {rule.max_capability}",
-        hint=f"set `attention_backend: {better}`" if better else "",
+        hint=f"set `attention_backend: {better}`" if better else "leave `attention_backend` out",
     )
 
 
@@ -190,4 +196,8 @@ def _instead(rule: FormatRule, ask: Ask, gpu: GpuFacts) -> str:
     if rule.instead:
         return f"set `{rule.kind}: {rule.instead}`"
     fits = [r.names[0] for r in format_rules() if r.engine == ask.engine and r.kind == rule.kind and _computes(r, gpu)]
-    return f"use a model in one of {', '.join(f'`{n}`' for n in fits)}, or unquantised" if fits else ""
+    return (
+        f"use a model in one of {', '.join(f'`{n}`' for n in fits)}, or unquantised"
+        if fits
+        else f"leave `{rule.kind}` out"
+    )
