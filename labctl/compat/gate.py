@@ -134,18 +134,23 @@ def _judged_by_itself(ask: Ask, pinned: Build | None) -> Verdict:
     """Judge a private image or a build that the lab declares by what it says, on the kind of build that it is like."""
     own = tuple(fit.own_build(ask.build, ask)) if ask.build else ()
     private = bool(ask.image) and pinned is None
-    notes = tuple(_unknown_notes(ask)) if private or not builds.of(ask.engine) else ()
+    notes = tuple(_unknown_notes(ask)) if private or not _own_builds(ask.engine) else ()
     like = pinned or _alike(ask)
     if like is None:
-        return Verdict(build=None, accelerator=None, problems=own, notes=notes)
+        lost = () if notes else (_no_such_flavour(ask),)
+        return Verdict(build=None, accelerator=None, problems=(*lost, *own), notes=notes)
     verdict = _verdict(like, ask, own)
     notes = (*notes, *options.settings_notes(ask), *options.format_notes(ask))
     return replace(verdict, build=None if private else like, env={}, notes=notes)
 
 
+def _own_builds(engine: str) -> list[Build]:
+    return [b for b in builds.of(engine) if not b.base]
+
+
 def _alike(ask: Ask) -> Build | None:
     """Return the row that a private build resembles: one that drives the cards, else one of the same toolkit."""
-    rows = [b for b in _candidates(replace(ask, version=None)) if not b.base]
+    rows = [b for b in _candidates(replace(ask, version=None)) if b in _own_builds(ask.engine)]
     driving = (b for b in rows if fit.card(b, ask) is None)
     same_kind = (b for b in rows if ask.build and ask.build.cuda and b.accelerator == "cuda")
     return next(driving, None) or next(same_kind, None) or next(iter(rows), None)
