@@ -33,6 +33,10 @@ class Source:
         """Return the column of an offset in its line."""
         return offset - self._starts[self.line_of(offset) - 1] + 1
 
+    def start_of(self, line: int) -> int:
+        """Return the offset of a line's first character."""
+        return self._starts[line - 1]
+
     def line(self, number: int) -> str:
         """Return a line without its line end; every caller gets the same string object."""
         known = self._lines.get(number)

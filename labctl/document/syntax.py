@@ -51,7 +51,7 @@ def explain_syntax(source: Source, error: Any, open_bracket: int | None, last_qu
     trouble = _trouble(source, error)
     if open_bracket is not None and not source.text[trouble.at :].strip():
         trouble = replace(trouble, problem="expected ',' or", since=open_bracket)
-    diagnostic = _tab(trouble) or _known(trouble)
+    diagnostic = _tab(trouble) or _glued(trouble) or _known(trouble)
     if last_quoted and _follows(source, last_quoted, trouble.at):
         opened = last_quoted._replace(end=last_quoted.start + 1).span()
         note = Related("this quoted text runs over several lines: is its closing quote missing?", span=opened)
@@ -90,6 +90,22 @@ def _tab(trouble: _Trouble) -> Diagnostic | None:
     if trouble.character == "\t":
         span = trouble.source.span(trouble.at, trouble.at + 1)
         return Diagnostic(code="LAB005", summary="a tab where YAML wants a space", span=span, hint="write a space")
+    return None
+
+
+def _glued(trouble: _Trouble) -> Diagnostic | None:
+    """Find `key:value` without a space, in the line of a misplaced `key:` or in the one that goes on above it."""
+    if not _MISPLACED.search(trouble.problem) or ": " in trouble.before:
+        return None
+    last = trouble.source.line_of(trouble.at)
+    for number in range(last, max(0, last - 3), -1):
+        match = _NO_SPACE.match(trouble.source.line(number))
+        if match:
+            start = trouble.source.start_of(number)
+            colon = start + match.end(1)
+            span = trouble.source.span(start + match.start(1), colon + 1)
+            hint = f"write `{match.group(1)}: …`; without the space the whole word is text"
+            return Diagnostic(code="LAB004", summary="a space is missing behind the colon", span=span, hint=hint)
     return None
 
 
@@ -233,6 +249,8 @@ def _block_text(trouble: _Trouble) -> Diagnostic:
     )
 
 
+_MISPLACED: Final = re.compile("mapping values are not allowed|could not find expected ':'")
+_NO_SPACE: Final = re.compile(r"\s*(?:- +)?([A-Za-z_][\w.-]*):(?!//)\S")
 _EXPLANATIONS: Final[tuple[tuple[re.Pattern[str], Callable[[_Trouble], Diagnostic]], ...]] = tuple(
     (re.compile(pattern), explain)
     for pattern, explain in (

@@ -20,6 +20,9 @@ from labctl.model.unknown import nearest
 from labctl.quantity import QuantityError
 
 _FEW_KEYS: Final = 14
+"""Most keys that are listed beside a suggestion."""
+_MANY_KEYS: Final = 60
+"""Most keys that are listed where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ def _choose(place: DocPath, branches: Mapping[str, list[_Finding]]) -> list[_Fin
     if literals and isinstance(literals[0].error["input"], str):
         return [literals[0]]
     every = [f for found in branches.values() for f in found if _is_shape(f, place)]
-    wanted = list(dict.fromkeys(w for f in every for w in [_wanted(f.error)] if w))
+    wanted = list(dict.fromkeys(word for f in every for word in _wants(f.error)))
     first = every[0]
     return [_Finding(place, (), first.owner, {**first.error, "type": "shape", "wanted": _either(wanted)})]
 
@@ -114,9 +117,16 @@ def _is_shape(finding: _Finding, place: DocPath) -> bool:
     if finding.path != place:
         return False
     error = finding.error
-    if error["type"] in _CHOICES or isinstance(_cause(error), QuantityError):
-        return not isinstance(error["input"], str | int | float) or isinstance(error["input"], bool)
+    if error["type"] in _CHOICES:
+        return not isinstance(error["input"], str)
+    if isinstance(_cause(error), QuantityError):
+        return not _is_plain(error["input"])
     return error["type"] in _SHAPES
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value could be meant as a quantity or a word: text or a number."""
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
 def _depth(findings: Sequence[_Finding]) -> int:
@@ -179,13 +189,14 @@ def suggest(word: str, known: Iterable[str], what: str) -> tuple[str, str]:
     close = nearest(word, names)
     label = f"did you mean `{close}`?" if close else ""
     listed = ", ".join(f"`{name}`" for name in names)
-    return label, f"{what} are {listed}" if names and len(names) <= _FEW_KEYS else ""
+    few = _FEW_KEYS if close else _MANY_KEYS
+    return label, f"{what} are {listed}" if names and len(names) <= few else ""
 
 
 def _wrong_type(finding: _Finding, path: DocPath) -> Diagnostic:
     error = finding.error
     value = error["input"]
-    wanted = error.get("wanted") or _wanted(error)
+    wanted = error.get("wanted") or _either(_wants(error))
     summary = f"{_name(path)} must be {wanted}, not {describe_input(value)}"
     return Diagnostic(code="LAB022", summary=summary, path=path, hint=_type_hint(wanted, value, path))
 
@@ -205,20 +216,21 @@ def _type_hint(wanted: str, value: object, path: DocPath) -> str:
     return ""
 
 
-def _wanted(error: Mapping[str, Any]) -> str:
+def _wants(error: Mapping[str, Any]) -> list[str]:
+    """Return the kinds of value, or the words, that an error asks for."""
     cause = _cause(error)
     if isinstance(cause, QuantityError):
         example = example_in(str(cause))
-        return f"a quantity such as {example}" if example else "a quantity"
+        return [f"a quantity such as {example}" if example else "a quantity"]
     if error["type"] in _CHOICES:
-        return _choices_text(error)
-    return _SHAPES.get(error["type"], "something else")
+        return [f"`{choice}`" for choice in _choices(error)]
+    return [_SHAPES.get(error["type"], "something else")]
 
 
 def _bad_value(finding: _Finding, path: DocPath) -> Diagnostic:
     cause = _cause(finding.error)
     value = finding.error["input"]
-    if isinstance(cause, QuantityError) and not isinstance(value, str | int | float):
+    if isinstance(cause, QuantityError) and not _is_plain(value):
         return _wrong_type(finding, path)
     quantity = isinstance(cause, QuantityError)
     return Diagnostic(
@@ -238,28 +250,29 @@ def _quantity_hint(message: str) -> str:
     return message.partition("; ")[2]
 
 
-def _choices_text(error: Mapping[str, Any]) -> str:
-    return f"one of {error.get('ctx', {}).get('expected', '')}".replace("'", "`")
+def _choices(error: Mapping[str, Any]) -> list[str]:
+    context = error.get("ctx", {})
+    expected = str(context.get("expected", context.get("expected_tags", "")))
+    return [part.strip().strip("'") for part in expected.replace(" or ", ", ").split(",") if part.strip()]
 
 
 def _not_a_choice(finding: _Finding, path: DocPath) -> Diagnostic:
-    error = finding.error
-    value = error["input"]
-    expected = str(error.get("ctx", {}).get("expected", error.get("ctx", {}).get("expected_tags", "")))
-    choices = [part.strip().strip("'") for part in expected.replace(" or ", ", ").split(",") if part.strip()]
-    label, hint = suggest(str(value), choices, "choices")
-    shown = f"`{value}`" if isinstance(value, str | int | float) else describe_input(value)
-    if not isinstance(value, str | int | float) or isinstance(value, bool):
-        hint = hint or f"write {_either([f'`{c}`' for c in choices])}"
-    return Diagnostic(code="LAB024", summary=f"{_name(path)} cannot be {shown}", path=path, label=label, hint=hint)
+    value = finding.error["input"]
+    label, hint = suggest(str(value), _choices(finding.error), "choices")
+    return Diagnostic(
+        code="LAB024", summary=f"{_name(path)} cannot be {_shown(value)}", path=path, label=label, hint=hint
+    )
+
+
+def _shown(value: object) -> str:
+    return f"`{value}`" if _is_plain(value) else describe_input(value)
 
 
 def _out_of_range(finding: _Finding, path: DocPath) -> Diagnostic:
     error = finding.error
     limit = _LIMITS[error["type"]].format(**error["ctx"])
     value = error["input"]
-    shown = f"`{value}`" if isinstance(value, str | int | float) else describe_input(value)
-    return Diagnostic(code="LAB025", summary=f"{_name(path)} is {shown}; it must {limit}", path=path)
+    return Diagnostic(code="LAB025", summary=f"{_name(path)} is {_shown(value)}; it must {limit}", path=path)
 
 
 def _pattern(finding: _Finding, path: DocPath) -> Diagnostic:
