@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import cache
 
@@ -28,17 +28,15 @@ def find(name: str) -> GpuFacts | None:
     Vendor words, case, spaces and punctuation do not matter, nor does the series of a card whose number says it all:
     ``NVIDIA GeForce RTX 5090``, ``rtx5090`` and ``5090`` are one card.
     """
-    index = _index()
-    number = index.get(_plain(name), index.get(_key(name), _of_size(_key(name))))
-    guesses = {index[s + _key(name)] for s in _SERIES if s + _key(name) in index}
-    if number is None and len(guesses) == 1:
-        number = guesses.pop()
+    number = _index(_plain).get(_plain(name))
+    if number is None:
+        number = _loosely(_key(name))
     return None if number is None else _facts(number)
 
 
 def nearest(name: str) -> tuple[str, ...]:
     """Return up to three names of cards that a misspelt one may have meant, best first."""
-    index = _index()
+    index = _index(_key)
     close = get_close_matches(_key(name), index, n=6, cutoff=0.6)
     return tuple(dict.fromkeys(_facts(index[key]).name for key in close))[:3]
 
@@ -68,12 +66,20 @@ def _key(name: str) -> str:
     return _NOISE.sub("", name.lower())
 
 
+def _loosely(key: str) -> int | None:
+    """Return the row of a name without vendor words, with its size added, or with its series left out."""
+    index = _index(_key)
+    number = index.get(key, _of_size(key))
+    guesses = {index[s + key] for s in _SERIES if s + key in index}
+    return guesses.pop() if number is None and len(guesses) == 1 else number
+
+
 def _of_size(name: str) -> int | None:
     """Return the card when a name only adds the size that the card has anyway, as in ``RTX 3090 24 GB``."""
     sized = re.fullmatch(r"(.*\d.*?)g(?:i?b)?", name)
     stem = sized[1] if sized else ""
     for digits in range(1, min(4, len(stem))):
-        number, size = _index().get(stem[:-digits]), stem[-digits:]
+        number, size = _index(_key).get(stem[:-digits]), stem[-digits:]
         if number is not None and size.isdigit() and _is_size(_facts(number), int(size)):
             return number
     return None
@@ -85,13 +91,12 @@ def _is_size(gpu: GpuFacts, gib: int) -> bool:
 
 
 @cache
-def _index() -> Mapping[str, int]:
-    """Return the rows' numbers by every spelling; a full name goes before another card's shortened one."""
+def _index(spelling: Callable[[str], str]) -> Mapping[str, int]:
+    """Return the rows' numbers by the names in one spelling; of two cards the first keeps the name."""
     index: dict[str, int] = {}
-    for spelling in (_plain, _key):
-        for number, row in enumerate(csv_rows("gpus.csv")):
-            for name in (row["name"], *row["aliases"].split("|")):
-                index.setdefault(spelling(name), number)
+    for number, row in enumerate(csv_rows("gpus.csv")):
+        for name in (row["name"], *row["aliases"].split("|")):
+            index.setdefault(spelling(name), number)
     index.pop("", None)
     return index
 
