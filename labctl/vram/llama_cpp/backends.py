@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labctl.vram.llama_cpp.builds import Rules
-from labctl.vram.llama_cpp.graph import Node, VIEW_OPS
+from labctl.vram.llama_cpp.graph import VIEW_OPS, Node
 from labctl.vram.llama_cpp.quants import block, is_quantized, pad, row_padding_bytes
 
 CUDA_ALIGNMENT = 128

@@ -273,12 +273,21 @@ def feed_forward(scene: Scene, il: int, x: Node, activation: str, suffix: str = 
         else:
             x = like("MUL", unary(opened, activation), up)
     elif activation in {"swiglu", "geglu", "reglu", "geglu_erf"}:
-        x = glu(activation, up)
+        x = glu(activation, up) if scene.rules.modern else _halves(up)
     elif activation == "relu_sqr":
         x = like("SQR", unary(up, "relu"))
     else:
         x = unary(up, activation)
+        divisor = scene.find(il, "ffn_act", ".scales")
+        x = x if divisor is None else like("DIV", x, divisor)
     return linear(scene, il, "ffn_down" + suffix, x)
+
+
+def _halves(both: Node) -> Node:
+    """Early builds copy both halves out before the activation."""
+    half = (both.ne[0] // 2, both.ne[1])
+    gate, up = (like("CONT", view(both, half, (both.nb[1],))) for _ in range(2))
+    return like("MUL", unary(gate, "silu"), up)
 
 
 _GATED = {"silu": "swiglu", "gelu": "geglu", "relu": "reglu"}

@@ -27,12 +27,12 @@ class Cache:
 
     @cached_property
     def type_k(self) -> str:
-        """ggml type of K."""
+        """Ggml type of K."""
         return self.settings.kv_cache_k.upper()
 
     @cached_property
     def type_v(self) -> str:
-        """ggml type of V."""
+        """Ggml type of V."""
         return self.settings.kv_cache_v.upper()
 
     @cached_property
@@ -138,12 +138,12 @@ class Cache:
     def conv_state(self) -> int:
         """f32 elements of the convolution state of one sequence and recurrent layer (``n_embd_r``)."""
         model = self.model
-        if model.get("wkv.head_size") is not None:
+        if model.number("wkv.head_size", 0):
             return model.number("token_shift_count", 2) * model.embd
-        if model.get("shortconv.l_cache") is not None:
+        if model.number("shortconv.l_cache", 0):
             return model.embd * (model.number("shortconv.l_cache") - 1)
         kernel = model.number("ssm.conv_kernel", 0)
-        if model.get("kda.head_dim") is not None:
+        if model.number("kda.head_dim", 0):
             return 3 * (max(kernel, 1) - 1 or 3) * model.number("attention.head_count") * model.number("kda.head_dim")
         groups = model.number("ssm.group_count", 0)
         return max(kernel - 1, 0) * (model.number("ssm.inner_size", 0) + 2 * groups * model.number("ssm.state_size", 0))
@@ -152,9 +152,9 @@ class Cache:
     def scan_state(self) -> int:
         """f32 elements of the scan state of one sequence and recurrent layer (``n_embd_s``)."""
         model = self.model
-        if model.get("wkv.head_size") is not None:
+        if model.number("wkv.head_size", 0):
             return model.embd * model.number("wkv.head_size")
-        if model.get("kda.head_dim") is not None:
+        if model.number("kda.head_dim", 0):
             return model.number("kda.head_dim") ** 2 * model.number("attention.head_count")
         return model.number("ssm.state_size", 0) * model.number("ssm.inner_size", 0)
 

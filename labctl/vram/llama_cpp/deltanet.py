@@ -7,13 +7,24 @@ from __future__ import annotations
 
 from labctl.vram.llama_cpp.blocks import attention, linear, norm, norm_of, rotate
 from labctl.vram.llama_cpp.experts import Routing
-from labctl.vram.llama_cpp.graph import Node, concat, cont, copy_into, like, mul_mat, repeat, reshape, transpose, unary
-from labctl.vram.llama_cpp.graph import view
+from labctl.vram.llama_cpp.graph import (
+    Node,
+    concat,
+    cont,
+    copy_into,
+    like,
+    mul_mat,
+    repeat,
+    reshape,
+    transpose,
+    unary,
+    view,
+)
 from labctl.vram.llama_cpp.recurrent import states, states_first
 from labctl.vram.llama_cpp.scene import Scene
 from labctl.vram.llama_cpp.transformer import Recipe, finish, mixed, rows
 
-RECIPE = Recipe(norm_ffn="post_attention_norm", shared="gated", routing=Routing())
+RECIPE = Recipe(norm_ffn="post_attention_norm", shared="gated", routing=Routing(from_file=False))
 
 
 def build(scene: Scene) -> None:

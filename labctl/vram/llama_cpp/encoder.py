@@ -5,8 +5,15 @@ Source: llama.cpp b11549, ``src/models/bert.cpp``, ``src/llama-graph.cpp`` (``bu
 
 from __future__ import annotations
 
-from labctl.vram.llama_cpp.blocks import feed_forward, linear, norm, norm_of, queries_keys_values, rotate
-from labctl.vram.llama_cpp.blocks import uncached_attention
+from labctl.vram.llama_cpp.blocks import (
+    feed_forward,
+    linear,
+    norm,
+    norm_of,
+    queries_keys_values,
+    rotate,
+    uncached_attention,
+)
 from labctl.vram.llama_cpp.experts import Routing, experts
 from labctl.vram.llama_cpp.graph import Node, get_rows, like, mul_mat, reshape, transpose, unary, view
 from labctl.vram.llama_cpp.model import ENCODERS

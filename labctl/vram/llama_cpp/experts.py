@@ -5,7 +5,7 @@ Source: llama.cpp b11549, ``src/llama-graph.cpp`` (``build_moe_ffn``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from labctl.vram.llama_cpp.graph import (
     Node,
@@ -35,6 +35,7 @@ class Routing:
         scaled: the weights are multiplied by a constant; None: when the file gives one other than 1.
         activation: ``silu``, ``gelu``, ``swiglu_oai``, ``relu``, ``relu_sqr``.
         weigh_first: the input rather than the output of an expert is weighted (llama4).
+        from_file: what the file says of gating and normalisation counts more.
     """
 
     gating: str = "softmax"
@@ -42,6 +43,7 @@ class Routing:
     scaled: bool | None = None
     activation: str = "silu"
     weigh_first: bool = False
+    from_file: bool = True
 
 
 _GATING = {1: "softmax", 2: "sigmoid", 3: "softmax_weight"}
@@ -49,12 +51,11 @@ _GATING = {1: "softmax", 2: "sigmoid", 3: "softmax_weight"}
 
 def routing_of(scene: Scene, base: Routing) -> Routing:
     """``base`` with what the model file says instead."""
+    if not base.from_file:
+        return base
     gating = _GATING.get(scene.model.number("expert_gating_func", 0), base.gating)
     normalised = scene.model.flag("expert_weights_norm", default=base.normalised)
-    return Routing(
-        gating=gating, normalised=normalised, scaled=base.scaled, activation=base.activation,
-        weigh_first=base.weigh_first,
-    )  # fmt: skip
+    return replace(base, gating=gating, normalised=normalised)
 
 
 def experts(scene: Scene, il: int, x: Node, routing: Routing, scores: Node | None = None) -> Node:

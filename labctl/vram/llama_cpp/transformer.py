@@ -8,10 +8,18 @@ Source: llama.cpp b11549, the ``graph`` constructors in ``src/models/*.cpp``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from labctl.vram.llama_cpp.blocks import attention, feed_forward, linear, norm, norm_of, queries_keys_values, rotate
-from labctl.vram.llama_cpp.blocks import uncached_attention
+from labctl.vram.llama_cpp.blocks import (
+    attention,
+    feed_forward,
+    linear,
+    norm,
+    norm_of,
+    queries_keys_values,
+    rotate,
+    uncached_attention,
+)
 from labctl.vram.llama_cpp.experts import Routing, experts, routing_of
 from labctl.vram.llama_cpp.graph import Node, concat, get_rows, glu, like, mul_mat, reshape, unary, view
 from labctl.vram.llama_cpp.model import NO_CACHE
@@ -25,24 +33,28 @@ class Recipe:
     Attributes:
         norm: ``RMS_NORM`` or ``NORM``.
         activation: of the feed-forward layer.
-        residual: ``serial``; ``parallel``: feed-forward and attention read the same normed input;
-            ``parallel_own``: the feed-forward has its own norm of the block's input.
-        norm_in: names of the norm before attention; empty: none.
-        norm_ffn: name of the norm before the feed-forward layer.
-        norm_q: when Q and K are normed: ``head`` before rotation, ``full`` over all heads, ``late`` after rotation.
-        norm_q_kind: kind of that norm.
-        rope: ``all``, ``none``, ``sliding`` (only sliding-window layers), ``no_fourth`` (every fourth layer without).
+        residual: ``serial``, or how a parallel block adds up feed-forward (f), attention (a) and input (i): ``fia``,
+            ``afi``, ``fai``; ``own``: like ``fia`` with a norm of its own for the feed-forward layer.
+        norm_in: name of the norm before attention; empty: none.
+        norm_ffn: name of the norm before the feed-forward layer; empty: none.
+        norm_after: names of the norms behind attention and behind the feed-forward layer.
+        norm_q: when Q and K are normed: ``head`` before rotation, ``full`` over all heads, ``late`` after rotation,
+            ``bare``: after rotation and without weights, in blocks that rotate.
+        norm_q_kind: kind of that norm; empty: as ``norm``.
+        rope: ``all``, ``none``, ``sliding`` (only sliding-window layers),
+            ``sliding_or_all`` (likewise, if there are any), ``not_fourth`` (every fourth layer without),
+            ``not_first`` (likewise, counted from the first).
         factors: rotation uses frequency factors when the file has them.
         scale_q: Q is multiplied by a constant after rotation.
+        temperature: Q is multiplied by an input in blocks without rotation.
         softcap: attention scores are capped when flash attention is off.
         cap_logits: logits are capped; None: when the file gives a cap.
         scale_logits: logits are multiplied by a constant; None: when the file gives one.
-        scale_residual: attention and feed-forward outputs are multiplied by a constant when the file gives one.
-        sinks: attention sinks are used when the file has them.
+        gated_attention: attention's output is multiplied by a sigmoid of its input before the projection.
         routing: how experts are chosen.
-        shared: how the shared expert is added: ``plain``, ``gated`` (by a sigmoid), ``silu_gated`` (qwen2moe),
-            ``before`` (added before the routed ones are).
-        crop_embeddings: unused tokens are dropped in the last block (not with multi-token prediction).
+        early_scores: experts are scored on the block's input.
+        shared: how the shared expert is added: ``plain``, ``first`` (computed before the routed ones), ``gated`` (by a
+            sigmoid), ``silu_gated``, ``halved`` (the sum is multiplied by a constant).
     """
 
     norm: str = "RMS_NORM"
@@ -50,49 +62,74 @@ class Recipe:
     residual: str = "serial"
     norm_in: str = "attn_norm"
     norm_ffn: str = "ffn_norm"
+    norm_after: tuple[str, str] = ("post_attention_norm", "post_ffw_norm")
     norm_q: str = "head"
     norm_q_kind: str = ""
     rope: str = "all"
     factors: bool = False
     scale_q: bool = False
+    temperature: bool = False
     softcap: bool = False
     cap_logits: bool | None = None
     scale_logits: bool | None = None
-    sinks: bool = True
+    gated_attention: bool = False
     routing: Routing = field(default_factory=Routing)
+    early_scores: bool = False
     shared: str = "plain"
 
 
 def build(scene: Scene, recipe: Recipe) -> None:
     """Build the whole graph."""
-    x = scene.embedded()
+    x = start(scene)
     for il in scene.sequence:
         x = block(scene, recipe, il, x)
     finish(scene, recipe, x)
 
 
+def start(scene: Scene) -> Node:
+    """The embedding, with learned positions and a norm where the file has them."""
+    x = scene.embedded()
+    table = scene.top("position_embd.weight", scene.placement.gpus)
+    if table is not None:
+        x = like("ADD", x, get_rows(table, scene.positions))
+    first = scene.placement.layer(0)
+    weight = scene.top("token_embd_norm.weight", first)
+    if weight is not None:
+        x = norm(x, weight, scene.top("token_embd_norm.bias", first), "NORM")
+    return x
+
+
 def block(scene: Scene, recipe: Recipe, il: int, x: Node) -> Node:
     """One block: [width, tokens] → [width, tokens], the outputs' rows only after the last one."""
     residual = x
+    scores = mul_mat(scene.weight(il, "ffn_gate_inp"), x) if recipe.early_scores else None
     normed = norm_of(scene, il, recipe.norm_in, x, recipe.norm) if recipe.norm_in else x
-    y = self_attention(scene, recipe, il, normed)
+    second = scene.has(il, "attn_norm_2")
+    y = self_attention(scene, recipe, il, norm_of(scene, il, "attn_norm_2", x, recipe.norm) if second else normed)
     if il == scene.last:
-        y, residual = rows(scene, y), rows(scene, residual)
-        if recipe.residual == "parallel":
-            normed = rows(scene, normed)
-    y = after(scene, il, "post_attention_norm", y, recipe)
-    y = scaled_residual(scene, y)
-    if recipe.residual == "parallel":
-        z = mixed(scene, recipe, il, normed)
-        return like("ADD", like("ADD", z, residual), y)
-    if recipe.residual == "parallel_own":
-        z = mixed(scene, recipe, il, norm_of(scene, il, recipe.norm_ffn, residual, recipe.norm))
-        return like("ADD", like("ADD", z, residual), y)
+        y, residual, normed = rows(scene, y), rows(scene, residual), rows(scene, normed)
+        scores = None if scores is None else rows(scene, scores)
+    y = scaled_residual(scene, after(scene, il, recipe.norm_after[0], y, recipe))
+    if recipe.residual == "by_file":
+        recipe = replace(recipe, residual="own" if scene.model.flag("use_parallel_residual", default=True) else "serial")
+    if recipe.residual != "serial":
+        return _parallel(scene, recipe, il, y, residual, normed)
     middle = like("ADD", y, residual)
-    z = middle if not recipe.norm_ffn else norm_of(scene, il, recipe.norm_ffn, middle, recipe.norm)
-    z = mixed(scene, recipe, il, z)
-    z = scaled_residual(scene, after(scene, il, "post_ffw_norm", z, recipe))
+    z = middle
+    if recipe.norm_ffn:
+        own = scene.has(il, recipe.norm_ffn)
+        z = norm_of(scene, il, recipe.norm_ffn, middle, recipe.norm) if own else normed
+    z = mixed(scene, recipe, il, z, scores)
+    z = scaled_residual(scene, after(scene, il, recipe.norm_after[1], z, recipe))
     return like("ADD", z, middle)
+
+
+def _parallel(scene: Scene, recipe: Recipe, il: int, attention_out: Node, residual: Node, normed: Node) -> Node:
+    own = recipe.residual == "own"
+    z = norm_of(scene, il, recipe.norm_ffn, residual, recipe.norm) if own else normed
+    parts = {"f": mixed(scene, recipe, il, z), "a": attention_out, "i": residual}
+    order = "fia" if own else recipe.residual
+    return like("ADD", like("ADD", parts[order[0]], parts[order[1]]), parts[order[2]])
 
 
 def rows(scene: Scene, x: Node) -> Node:
@@ -102,7 +139,7 @@ def rows(scene: Scene, x: Node) -> Node:
 
 def after(scene: Scene, il: int, name: str, x: Node, recipe: Recipe) -> Node:
     """A norm behind attention or feed-forward, where the file has one that is not used elsewhere."""
-    if name == recipe.norm_ffn or not scene.has(il, name):
+    if name == recipe.norm_ffn or not name or not scene.has(il, name):
         return x
     return norm_of(scene, il, name, x, recipe.norm)
 
@@ -128,14 +165,22 @@ def self_attention(scene: Scene, recipe: Recipe, il: int, x: Node) -> Node:
         v = reshape(v, model.head_v(il), model.kv_heads(il), n)
     if rotates(scene, recipe, il):
         q, k = (rotate(scene, part, il, factors=recipe.factors) for part in (q, k))
+        if recipe.norm_q == "bare" and scene.model.flag("use_qk_norm", default=scene.model.number("expert_count", 0) != 128):
+            q, k = (norm(part, None) for part in (q, k))
+    elif recipe.temperature:
+        q = like("MUL", q, scene.given("attention scale", "F32", 1, 1, scene.tokens))
     if recipe.norm_q == "late":
         q, k = (_normed(scene, il, name, part, kind) for name, part in (("attn_q_norm", q), ("attn_k_norm", k)))
     if recipe.scale_q:
         q = like("SCALE", q)
     if scene.model.arch in NO_CACHE:
         return uncached_attention(scene, il, q, k, v)
-    sinks = scene.find(il, "attn_sinks") if recipe.sinks else None
-    return attention(scene, il, q, k, v, sinks=sinks, softcap=recipe.softcap)
+    sinks = scene.find(il, "attn_sinks")
+    y = attention(scene, il, q, k, v, sinks=sinks, softcap=recipe.softcap, project=not recipe.gated_attention)
+    if not recipe.gated_attention:
+        return y
+    y = like("MUL", y, unary(mul_mat(scene.weight(il, "attn_gate"), x), "sigmoid"))
+    return linear(scene, il, "attn_output", y)
 
 
 def _normed(scene: Scene, il: int, name: str, x: Node, kind: str) -> Node:
@@ -147,27 +192,35 @@ def rotates(scene: Scene, recipe: Recipe, il: int) -> bool:
     """Whether a block uses rotary positions."""
     if recipe.rope == "sliding":
         return scene.model.swa(il)
-    if recipe.rope == "no_fourth":
+    if recipe.rope == "sliding_or_all":
+        return scene.model.swa(il) or not scene.model.window
+    if recipe.rope == "not_fourth":
         return (il + 1) % 4 != 0
+    if recipe.rope == "not_first":
+        return il % 4 != 0
     return recipe.rope == "all"
 
 
-def mixed(scene: Scene, recipe: Recipe, il: int, x: Node) -> Node:
+def mixed(scene: Scene, recipe: Recipe, il: int, x: Node, scores: Node | None = None) -> Node:
     """Feed-forward layer or experts, whichever the block has."""
     if not scene.has(il, "ffn_gate_inp"):
         return feed_forward(scene, il, x, recipe.activation)
-    routed = experts(scene, il, x, routing_of(scene, recipe.routing))
+    routed = experts(scene, il, x, routing_of(scene, recipe.routing), scores)
     if not scene.has(il, "ffn_up_shexp"):
         return routed
-    if recipe.shared == "silu_gated":
-        score = mul_mat(scene.weight(il, "ffn_gate_inp_shexp"), x)
-        factor = like("DIV", unary(score, "silu"), score)
-        return like("ADD", routed, like("MUL", feed_forward(scene, il, x, recipe.activation, "_shexp"), factor))
+    total = like("ADD", routed, _shared(scene, recipe, il, x))
+    return like("SCALE", total) if recipe.shared == "halved" else total
+
+
+def _shared(scene: Scene, recipe: Recipe, il: int, x: Node) -> Node:
+    """The expert that every token visits."""
     shared = feed_forward(scene, il, x, recipe.activation, "_shexp")
-    if recipe.shared == "gated":
-        score = unary(mul_mat(scene.weight(il, "ffn_gate_inp_shexp"), x), "sigmoid")
-        shared = like("MUL", shared, score)
-    return like("ADD", routed, shared)
+    if recipe.shared not in {"gated", "silu_gated"}:
+        return shared
+    score = mul_mat(scene.weight(il, "ffn_gate_inp_shexp"), x)
+    if recipe.shared == "silu_gated":
+        return like("MUL", shared, like("DIV", unary(score, "silu"), score))
+    return like("MUL", shared, unary(score, "sigmoid"))
 
 
 def finish(scene: Scene, recipe: Recipe, x: Node) -> None:
