@@ -14,10 +14,13 @@ MASK: Final = "***"
 _SHAPES: Final = re.compile(
     r"\b(sk-[A-Za-z0-9_-]{8,}|sk_[A-Za-z0-9_]{12,}|hf_[A-Za-z0-9]{12,}|ghp_[A-Za-z0-9]{20,}|xox[abp]-[A-Za-z0-9-]{10,}"
     r"|AKIA[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{30,}|tskey-[A-Za-z0-9-]{10,}|glpat-[A-Za-z0-9_-]{15,})"
+    r"|\b(?:gsk_|xai-|pk-lf-)[A-Za-z0-9_-]{8,}|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"
+    r"|\b[a-z][a-z0-9+]*://[^/\s:@]+:[^/\s@$]{3,}@"
     r"|https://(?:hooks\.slack\.com/services|discord(?:app)?\.com/api/webhooks)/\S+"
 )
 """Prefixes that providers document for their keys: OpenAI and LiteLLM, Stripe, Hugging Face, GitHub, Slack, AWS,
-Google, Tailscale, GitLab; and webhook addresses, which are keys too."""
+Google, Tailscale, GitLab, Groq, xAI, Langfuse; web tokens; URLs with a password; and webhook addresses, which are keys
+too."""
 _DEFAULTED: Final = re.compile(r"\$\{[A-Za-z_]\w*(:?[-=?+])?[^}]*\}")
 
 

@@ -10,6 +10,7 @@ from labctl.diagnostics import Diagnostic
 from labctl.gateways import COMING, GATEWAYS, load
 from labctl.gateways.litellm import gateway
 from labctl.gateways.litellm.known_keys import SECTIONS
+from labctl.model.literal import secret_problems
 from labctl.workload import Endpoint, Task
 from tests.gateways.labs import block, endpoint
 
@@ -52,14 +53,6 @@ def test_a_good_block_has_no_problems() -> None:
         ({"pass_through": [{"path": "/x", "to": "emb"}]}, "LAB132", ("pass_through", 0, "to"), "`embed`"),
         ({"aliases": {"a": "b", "b": "a"}}, "LAB133", ("aliases", "a"), "a deployment or route"),
         ({"fallbacks": {"chat": ["chat"]}}, "LAB133", ("fallbacks", "chat", 0), "another model"),
-        ({"env": {"OPENAI_API_KEY": "sk-1234567890"}}, "LAB134", ("env", "OPENAI_API_KEY"), ".env"),
-        ({"env": {"HOOK": "https://hooks.slack.com/services/T/B/x"}}, "LAB134", ("env", "HOOK"), ".env"),
-        (
-            {"config": {"general_settings": {"database_url": "postgresql://me:pw@db/x"}}},
-            "LAB134",
-            ("config", "general_settings", "database_url"),
-            ".env",
-        ),
         ({"routes": {"c": {"model": "anthropic/claude"}}}, "LAB135", ("routes", "c"), "`key: ANTHROPIC_API_KEY`"),
         ({"keys": {"database": "postgres"}}, "LAB136", ("keys", "database"), "`database: none`"),
         (
@@ -81,6 +74,23 @@ def test_problems(keys: dict[str, Any], code: str, path: tuple[str | int, ...], 
     problem = found(**keys)[0]
     assert (problem.code, problem.path) == (code, ("gateway", *path))
     assert hint in problem.hint
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"env": {"OPENAI_API_KEY": "sk-1234567890"}},
+        {"env": {"HOOK": "https://hooks.slack.com/services/T/B/x"}},
+        {"env": {"LANGFUSE_PUBLIC_KEY": "pk-lf-1234567890"}},
+        {"config": {"general_settings": {"database_url": "postgresql://me:password@db/x"}}},
+        {"config": {"litellm_settings": {"token": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0"}}},
+    ],
+)
+def test_secrets_written_out_are_found_once_for_the_whole_lab(keys: dict[str, Any]) -> None:
+    (problem,) = secret_problems({"gateway": keys})
+    assert problem.code == "LAB096"
+    assert (problem.path or ())[0] == "gateway"
+    assert "LAB096" not in {d.code for d in found(**keys)}
 
 
 def test_one_name_for_two_tasks() -> None:

@@ -142,6 +142,12 @@ def test_nothing_is_checked_by_inference_unless_asked() -> None:
     assert found["model_list"][0]["model_info"]["disable_background_health_check"] is True
 
 
+@pytest.mark.parametrize("task", [Task.IMAGE, Task.SPEAK, Task.TRANSCRIBE])
+def test_no_picture_is_painted_to_see_whether_the_painter_lives(task: Task) -> None:
+    (entry,) = config(ask(endpoint("p", "p", task=task), health={"every": "15 s"}))["model_list"]
+    assert entry["model_info"]["disable_background_health_check"] is True
+
+
 def test_background_checks() -> None:
     found = config(
         ask(endpoint("a", "a"), health={"every": "15 s", "concurrency": 2, "timeout": "5 s", "routing": True})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -18,12 +17,6 @@ GATEWAY: Final[DocPath] = ("gateway",)
 KEYLESS: Final = frozenset({"bedrock", "vertex_ai", "sagemaker", "ollama", "ollama_chat", "hosted_vllm", "lm_studio"})
 """Providers that are reached without one API key: by a cloud identity, or because they are somebody's own server."""
 
-_SECRET: Final = re.compile(
-    r"^(sk-|pk-lf-|sk-lf-|sk-ant-|AIza|AKIA|xai-|gsk_|hf_|ghp_|tskey-|eyJ|https://hooks\.slack\.com/)\S{6,}"
-    r"|^\w+://[^/\s:@]+:[^@\s]+@"
-)
-"""How the keys of providers begin, tokens in general, and URLs with a password in them."""
-
 
 def problems(options: LiteLLMBlock, endpoints: Sequence[Endpoint], databases: Collection[str]) -> Iterator[Diagnostic]:
     """Yield every problem of the block, with document paths."""
@@ -34,7 +27,6 @@ def problems(options: LiteLLMBlock, endpoints: Sequence[Endpoint], databases: Co
         lambda: _mixed_tasks(names),
         lambda: _unknown_names(options, public),
         lambda: _circles(options),
-        lambda: _secrets(_written(options.model_dump(by_alias=True), GATEWAY)),
         lambda: _routes(options),
         lambda: _database(options, databases),
         lambda: _misplaced(options.config),
@@ -114,29 +106,6 @@ def _circles(options: LiteLLMBlock) -> Iterator[Diagnostic]:
                         path=(*GATEWAY, key, name, index),
                         hint="name another model",
                     )
-
-
-def _written(value: Any, path: DocPath) -> Iterator[tuple[DocPath, str]]:
-    """Every text in a block, with its place."""
-    if isinstance(value, Mapping):
-        for key, part in value.items():
-            yield from _written(part, (*path, key))
-    elif isinstance(value, (list, tuple)):
-        for index, part in enumerate(value):
-            yield from _written(part, (*path, index))
-    elif isinstance(value, str):
-        yield path, value
-
-
-def _secrets(texts: Iterable[tuple[DocPath, str]]) -> Iterator[Diagnostic]:
-    for path, text in texts:
-        if _SECRET.match(text):
-            yield Diagnostic(
-                code="LAB134",
-                summary=f"the value of `{path[-1]}` looks like a secret",
-                path=path,
-                hint="put the value into .env under a name, and write the name here",
-            )
 
 
 def _routes(options: LiteLLMBlock) -> Iterator[Diagnostic]:

@@ -37,6 +37,8 @@ MODES: Final[Mapping[Task, str]] = {
 }
 """``model_info.mode``: which API a health check calls (litellm_core_utils/health_check_helpers.py)."""
 
+_COSTLY: Final = frozenset({Task.IMAGE, Task.SPEAK, Task.TRANSCRIBE})
+"""A check is a real request, and of these it is a whole picture or recording."""
 _BY_TASK: Final = {Task.RERANK: "hosted_vllm", Task.SPEAK: "openai", Task.IMAGE: "openai"}
 """Tasks with one client that takes any ``api_base``: rerank_api/main.py, main.py ``speech``, images/main.py."""
 _OTHERWISE: Final = {ApiFlavour.OPENAI: "openai", ApiFlavour.VLLM: "hosted_vllm", ApiFlavour.OLLAMA: "ollama"}
@@ -132,7 +134,7 @@ def _model_info(identity: str, endpoint: Endpoint, options: LiteLLMBlock, *, alo
             "mode": MODES[endpoint.task],
             "max_input_tokens": endpoint.context,
             "cooldown_time": 0 if alone else None,
-            "disable_background_health_check": True if endpoint.on_demand else None,
+            "disable_background_health_check": True if endpoint.on_demand or endpoint.task in _COSTLY else None,
             "health_check_timeout": options.health.timeout if options.health else None,
         }
     )
