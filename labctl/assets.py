@@ -40,4 +40,4 @@ class Assets:
             path = (folder / name).resolve()
             if path.is_file() and path.is_relative_to(folder.resolve()):
                 return path.read_text(encoding="utf-8")
-        raise LabctlError([Diagnostic(code="LAB086", summary=f"there is no template `{name}`")])
+        raise LabctlError([Diagnostic(code="LAB098", summary=f"there is no template `{name}`")])

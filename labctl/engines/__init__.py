@@ -74,6 +74,12 @@ class Engine(Protocol):
         """Return the memory of one server, None when it cannot be known and was not declared."""
         ...
 
+    def limits(
+        self, spec: Any, models: Sequence[PlacedModel], gpus: Sequence[PlacedGpu], version: str
+    ) -> Iterable[Diagnostic]:
+        """Return the problems that show once the cards are known; paths are relative to the block."""
+        ...
+
     def workload(self, server: Server, spec: Any, template: Template) -> Workload:
         """Return what has to run for one server."""
         ...

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from labctl.diagnostics import Diagnostic
 from labctl.engines import Template, Traits
-from labctl.engines.common import assemble, declared, endpoint, served_names
+from labctl.engines.common import Unlimited, assemble, declared, endpoint, served_names
 from labctl.model.base import PublicName
 from labctl.model.deployment import Deployment
 from labctl.placed import PlacedGpu, PlacedModel, Server
@@ -26,7 +26,7 @@ class CommandDeployment(Deployment):
     backend_model: Annotated[PublicName | None, Field(description="the model name that it reports")] = None
 
 
-class Command:
+class Command(Unlimited):
     """The engine."""
 
     name = "command"

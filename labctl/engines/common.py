@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from labctl.diagnostics import Diagnostic, DocPath
 from labctl.model.deployment import DeclaredVram, Deployment, FromSecret
-from labctl.placed import PlacedModel, Server
+from labctl.placed import PlacedGpu, PlacedModel, Server
 from labctl.vram.footprint import DeviceBytes, Footprint, Step
 from labctl.workload import (
     ApiFlavour,
@@ -25,6 +26,20 @@ from labctl.workload import (
 )
 
 MODELS_IN_CONTAINER = "/models"
+
+
+class Unlimited:
+    """An engine that knows no limits beyond its footprint."""
+
+    def limits(
+        self,
+        spec: Any,  # noqa: ARG002 - the protocol's signature
+        models: Sequence[PlacedModel],  # noqa: ARG002
+        gpus: Sequence[PlacedGpu],  # noqa: ARG002
+        version: str,  # noqa: ARG002
+    ) -> Iterable[Diagnostic]:
+        """Return nothing."""
+        return ()
 
 
 def environment(env: Mapping[str, str | FromSecret]) -> dict[str, EnvValue]:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from labctl.diagnostics import Diagnostic
 from labctl.engines import Template, Traits
-from labctl.engines.common import assemble, declared, endpoint, models_mount, served_names
+from labctl.engines.common import Unlimited, assemble, declared, endpoint, models_mount, served_names
 from labctl.model.base import Block, PortNumber, PublicName, Size
 from labctl.model.deployment import Deployment
 from labctl.model.fields import ImageName
@@ -51,7 +51,7 @@ class ContainerDeployment(Deployment):
     shared_memory: Annotated[Size | None, Field(description="size of /dev/shm")] = None
 
 
-class AnyContainer:
+class AnyContainer(Unlimited):
     """The engine."""
 
     name = "container"

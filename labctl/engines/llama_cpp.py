@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from labctl.diagnostics import Diagnostic
 from labctl.engines import Template, Traits
 from labctl.engines.common import (
+    Unlimited,
     assemble,
     declared,
     endpoint,
@@ -98,7 +99,7 @@ class LlamaCppDeployment(Deployment):
         return 999 if self.gpu_layers == "all" else self.gpu_layers
 
 
-class LlamaCpp:
+class LlamaCpp(Unlimited):
     """The engine."""
 
     name = "llama.cpp"

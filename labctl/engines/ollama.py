@@ -9,7 +9,7 @@ from pydantic import Field
 
 from labctl.diagnostics import Diagnostic
 from labctl.engines import Template, Traits
-from labctl.engines.common import assemble, declared, endpoint
+from labctl.engines.common import Unlimited, assemble, declared, endpoint
 from labctl.model.base import Duration, Positive
 from labctl.model.deployment import Deployment
 from labctl.placed import PlacedGpu, PlacedModel, Server
@@ -39,7 +39,7 @@ class OllamaDeployment(Deployment):
     flash_attention: bool = True
 
 
-class Ollama:
+class Ollama(Unlimited):
     """The engine."""
 
     name = "ollama"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Final, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -13,7 +14,7 @@ from labctl.engines.common import assemble, declared, endpoint, needs_model, ser
 from labctl.model.base import Positive, SecretName, Size
 from labctl.model.deployment import Deployment
 from labctl.placed import PlacedGpu, PlacedModel, Server
-from labctl.quantity import GIB
+from labctl.quantity import GIB, format_size
 from labctl.vram.footprint import DeviceBytes, Footprint, Step
 from labctl.workload import (
     ApiFlavour,
@@ -28,11 +29,17 @@ from labctl.workload import (
     Workload,
 )
 
+if TYPE_CHECKING:
+    from labctl.vram.vllm import Settings as MemorySettings
+
 LISTEN: Final = 8000
 CACHE: Final = "/root/.cache/huggingface"
 
 Dtype = Literal["auto", "half", "bfloat16", "float32"]
 CacheType = Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"]
+
+MIN_CONTEXT: Final = 256
+"""Tokens: a shorter context is not worth naming as a remedy."""
 
 POOLING: Final = frozenset({Task.EMBED, Task.RERANK})
 
@@ -94,17 +101,41 @@ class Vllm:
         )
 
     def footprint(
-        self,
-        spec: VllmDeployment,
-        models: Sequence[PlacedModel],  # noqa: ARG002 - the budget decides, not the model
-        gpus: Sequence[PlacedGpu],
-        version: str,  # noqa: ARG002
+        self, spec: VllmDeployment, models: Sequence[PlacedModel], gpus: Sequence[PlacedGpu], version: str
     ) -> Footprint | None:
-        """Return the budget: vLLM takes all of it, whatever the model."""
+        """Return what it takes: its whole budget, or the least that starts; the declared budget when that is all."""
+        stated = declared(spec, len(gpus))
+        if stated is not None or not gpus:
+            return stated
+        if models and models[0].hf is not None:
+            from labctl.vram import vllm  # noqa: PLC0415 - the memory model is only needed for labs with vLLM
+
+            found = vllm.estimate(models[0].hf, _memory_settings(spec, models[0], gpus, version))
+            return replace(found, process=vllm.CONTEXT)
         if not isinstance(spec.vram, int):
-            return declared(spec, len(gpus))
+            return None
         step = Step("budget", spec.vram, "`vram:` in lab.yaml; vLLM fills its budget with KV cache", "lab.yaml")
         return Footprint(devices=(DeviceBytes(other=spec.vram),) * len(gpus), steps=(step,), declared=True)
+
+    def limits(
+        self, spec: VllmDeployment, models: Sequence[PlacedModel], gpus: Sequence[PlacedGpu], version: str
+    ) -> Iterable[Diagnostic]:
+        """Yield a problem when the budget cannot hold one sequence of full length: vLLM would refuse to start."""
+        if not isinstance(spec.vram, int) or not gpus or not models or models[0].hf is None:
+            return
+        from labctl.vram import vllm  # noqa: PLC0415 - the memory model is only needed for labs with vLLM
+
+        plan = vllm.plan_budget(models[0].hf, _memory_settings(spec, models[0], gpus, version))
+        if not plan.starts:
+            lines = [f"{s.label:<26} {format_size(s.bytes):>9}  {s.formula}" for s in plan.steps]
+            room = f"`context: {plan.longest_sequence}`, or " if plan.longest_sequence >= MIN_CONTEXT else ""
+            yield Diagnostic(
+                code="LAB143",
+                summary=f"vLLM cannot start in {format_size(spec.vram)}: it needs {format_size(plan.smallest_bytes)}",
+                detail="\n".join(lines),
+                path=("vram",),
+                hint=f"give it {room}`vram: {-(-plan.smallest_bytes // 2**20)} MiB`",
+            )
 
     def workload(self, server: Server, spec: VllmDeployment, template: Template) -> Workload:  # noqa: ARG002
         """Return the container form; vLLM is not run natively."""
@@ -129,6 +160,29 @@ class Vllm:
         """Return the one endpoint; the server knows all its public names and reports the first."""
         serves = served_names(server, spec)
         return (endpoint(server, spec, ApiFlavour.VLLM, serves[0], serves),)
+
+
+def _memory_settings(
+    spec: VllmDeployment, model: PlacedModel, gpus: Sequence[PlacedGpu], version: str
+) -> MemorySettings:
+    from labctl.vram import vllm  # noqa: PLC0415 - the memory model is only needed for labs with vLLM
+
+    name = spec.quantization or model.quantization or "none"
+    return vllm.Settings(
+        max_model_len=spec.context or 0,
+        max_num_seqs=spec.sequences or 0,
+        max_num_batched_tokens=spec.batched_tokens or 0,
+        dtype=spec.dtype,
+        quantization=vllm.Quantisation(name if name in set(vllm.Quantisation) else "none"),
+        kv_cache_dtype=spec.kv_cache,
+        tensor_parallel=len(gpus),
+        eager=spec.eager,
+        runner=vllm.Runner.POOLING if spec.task in POOLING else vllm.Runner.GENERATE,
+        limit_mm={} if spec.images_per_prompt is None else {"image": spec.images_per_prompt},
+        gpu_total_bytes=min(g.memory for g in gpus),
+        budget_bytes=spec.vram if isinstance(spec.vram, int) else None,
+        version=version,
+    )
 
 
 def _is_repository(source: str) -> bool:
@@ -157,7 +211,8 @@ def arguments(server: Server, spec: VllmDeployment) -> tuple[str, ...]:
     args: list[str] = ["--model", model.source, "--served-model-name", *served_names(server, spec)]
     args += ["--host", "0.0.0.0", "--port", str(LISTEN)]  # noqa: S104 - in the container
     if server.gpus and server.budget:
-        args += ["--gpu-memory-utilization", utilization(server.budget[0], min(g.memory for g in server.gpus))]
+        budget = spec.vram if isinstance(spec.vram, int) else max(server.budget)
+        args += ["--gpu-memory-utilization", utilization(budget, min(g.memory for g in server.gpus))]
     if len(server.gpus) > 1:
         args += ["--tensor-parallel-size", str(len(server.gpus))]
     if model.revision:

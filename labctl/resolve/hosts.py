@@ -8,7 +8,7 @@ from typing import Final
 
 from labctl.compat import gpus as catalogue
 from labctl.compat.values import GpuFacts
-from labctl.diagnostics import Diagnostic, DocPath
+from labctl.diagnostics import Diagnostic, DocPath, Severity
 from labctl.model.host import Gpu, Host
 from labctl.model.lab import Lab
 from labctl.placed import PlacedGpu, PlacedHost, Places
@@ -25,6 +25,8 @@ def place_host(lab: Lab, name: str, target: Target | None, problems: list[Diagno
     host = lab.hosts[name]
     path: DocPath = ("hosts", name)
     options = host.target_options()
+    problems.extend(_misplaced_models(host, target, lab.name, path))
+    problems.extend(_by_index(host, path))
     return PlacedHost(
         name=name,
         lab=lab.name,
@@ -43,6 +45,31 @@ def place_host(lab: Lab, name: str, target: Target | None, problems: list[Diagno
         options=options,
         origin=path,
     )
+
+
+def _misplaced_models(host: Host, target: Target | None, lab: str, path: DocPath) -> Iterator[Diagnostic]:
+    """Yield a problem for a models folder outside what the target may write to."""
+    if target is not None and host.models is not None and target.places(lab, host.target_options(), None).root != "/":
+        yield Diagnostic(
+            code="LAB086",
+            summary=f"target `{host.target}` keeps its models in its own folder, not in `{host.models}`",
+            path=(*path, "models"),
+            hint="leave `models` out; a model may be a file anywhere: `gguf: /path/to/file.gguf`",
+        )
+
+
+def _by_index(host: Host, path: DocPath) -> Iterator[Diagnostic]:
+    """Yield a note for several NVIDIA cards without UUIDs: their order may change when one falls off the bus."""
+    known = [catalogue.find(g.model) for g in host.gpus]
+    cards = sum(g.count for g, f in zip(host.gpus, known, strict=True) if f and f.vendor == "nvidia")
+    if cards > 1 and not all(g.uuid for g in host.gpus):
+        yield Diagnostic(
+            code="LAB089",
+            severity=Severity.NOTE,
+            summary=f"{cards} cards are told apart by their place on the bus, which changes when one is missing",
+            path=(*path, "gpus"),
+            hint="add their UUIDs, as `nvidia-smi -L` prints them: `uuid: [GPU-…, GPU-…]`",
+        )
 
 
 def _nowhere(host: Host) -> Places:

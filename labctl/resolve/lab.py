@@ -72,6 +72,7 @@ class _Resolver:
         servers = [s for name in good if name in slots for s in self._servers(name, slots[name])]
         footprints = self._footprints(servers)
         servers = self._ordered(with_budgets(servers, footprints), footprints)
+        self._check_limits(servers)
         ledger = make_ledger(self.lab, self.hosts, servers, footprints)
         by_name = {s.name: s for s in servers}
         self.problems.extend(budget_problems(self.lab, ledger, by_name, self._estimate))
@@ -190,6 +191,18 @@ class _Resolver:
     def _footprints(self, servers: Iterable[Server]) -> dict[str, Footprint]:
         found = {s.name: self._sized(self.lab.deployments[s.deployment], s.gpus, s.runtime) for s in servers}
         return {name: footprint for name, footprint in found.items() if footprint is not None}
+
+    def _check_limits(self, servers: Iterable[Server]) -> None:
+        """Ask each engine for what shows once the cards are known; servers on equal cards have equal answers."""
+        seen: set[tuple[object, ...]] = set()
+        for server in servers:
+            key = (server.deployment, tuple((g.model, g.memory) for g in server.gpus))
+            if key in seen:
+                continue
+            seen.add(key)
+            spec = self.lab.deployments[server.deployment]
+            found = load_engine(spec.engine).limits(spec, server.models, server.gpus, server.runtime.version)
+            self.problems.extend(_below(("deployments", server.deployment), found))
 
     def _ordered(self, servers: list[Server], footprints: Mapping[str, Footprint]) -> list[Server]:
         starters = [

@@ -142,7 +142,9 @@ def counted(items: Iterable[tuple[str | None, str, int]]) -> int:
 
 def overhead(accelerator: Accelerator | None, footprint: Footprint) -> int:
     """Return a process's bytes on a card beyond its footprint."""
-    return 0 if footprint.declared or accelerator is None else PROCESS_OVERHEAD[accelerator]
+    if footprint.declared or accelerator is None:
+        return 0
+    return PROCESS_OVERHEAD[accelerator] if footprint.process is None else footprint.process
 
 
 def host_accounts(

@@ -38,6 +38,8 @@ class Footprint:
         devices: one entry per GPU it uses, in the order of its devices.
         host: bytes of system RAM that its process needs beside the GPUs.
         steps: the derivation, in the order a reader wants it.
+        process: bytes that the process takes on each card beyond ``devices`` (contexts, kernels); None: the ledger's
+            default for its kind of card.
         declared: True when the numbers were stated in lab.yaml rather than computed.
         exact: False when a model fact was missing and a bound was used instead.
         notes: sentences about assumptions, for ``--explain``.
@@ -46,6 +48,7 @@ class Footprint:
     devices: tuple[DeviceBytes, ...] = ()
     host: int = 0
     steps: tuple[Step, ...] = ()
+    process: int | None = None
     declared: bool = False
     exact: bool = True
     notes: tuple[str, ...] = ()

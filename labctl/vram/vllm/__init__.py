@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from labctl.vram.vllm.activation import CONTEXT
 from labctl.vram.vllm.budget import Budget, plan_budget
 from labctl.vram.vllm.estimate import estimate
 from labctl.vram.vllm.settings import Quantisation, Runner, Settings
 
-__all__ = ["Budget", "Quantisation", "Runner", "Settings", "estimate", "plan_budget"]
+__all__ = ["CONTEXT", "Budget", "Quantisation", "Runner", "Settings", "estimate", "plan_budget"]
