@@ -103,14 +103,11 @@ def _pinned_by(ask: Ask) -> str:
 def _impossible(candidates: tuple[Build, ...], ask: Ask) -> Problem:
     if not ask.gpus:
         what = f"`{ask.engine}` needs a card, and it is given none"
-    else:
-        bad = next(
-            (g for g in ask.gpus if not any(fit.card(b, replace(ask, gpus=(g,))) is None for b in candidates)), None
-        )
-        gpu = bad or ask.gpus[0]
-        what = f"`{ask.engine}` cannot run on `{gpu.name}` ({gpu.code})"
-    why = "\n".join(f"{b.artefact}: {r.detail}" for b in candidates if (r := fit.card(b, ask)) and r.detail)
-    return Problem(code="LAB070", key="engine", summary=what, detail=why, hint=_others(ask))
+        return Problem(code="LAB070", key="engine", summary=what, hint=_others(ask))
+    bad = next((g for g in ask.gpus if all(fit.card(b, replace(ask, gpus=(g,))) for b in candidates)), ask.gpus[0])
+    why = [f"{b.artefact}: {fit.contents(b, bad)}" for b in candidates if fit.concerns(b, bad)]
+    what = f"`{ask.engine}` cannot run on `{bad.name}` ({bad.code})"
+    return Problem(code="LAB070", key="engine", summary=what, detail="\n".join(why), hint=_others(ask))
 
 
 def _switch(siblings: list[Build], ask: Ask) -> str:

@@ -90,6 +90,14 @@ def test_what_the_gate_chooses_can_be_pinned(gpu: GpuFacts) -> None:
             assert pinned == verdict
 
 
+def test_a_refusal_speaks_only_of_builds_for_such_cards() -> None:
+    nvidia = gate(Ask(engine="vllm", gpus=(card("GTX 1070 Ti"),)))
+    assert "gfx" not in spoken(nvidia)
+    amd = gate(Ask(engine="vllm", gpus=(card("RX 6600"),)))
+    assert "gfx1100" in spoken(amd)
+    assert "CUDA" not in spoken(amd)
+
+
 def test_tables_are_read_when_first_asked_and_once() -> None:
     script = """
 import labctl.compat as c
