@@ -162,7 +162,7 @@ class _Fetching:
                     digest.update(chunk)
         done = have
         with self._part.open("ab" if have else "wb") as file:
-            for chunk in response.iter_raw(CHUNK):
+            for chunk in response.iter_raw():
                 file.write(chunk)
                 digest.update(chunk)
                 done += len(chunk)

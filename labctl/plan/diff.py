@@ -65,7 +65,7 @@ def _diff_host(tree: Tree, seen: SeenHost, secrets: SecretDigests | None, *, dat
     artefacts = {a.path: a for a in tree.artefacts}
     paths = [compare_path(a, seen, secrets) for a in tree.artefacts]
     images = list(_images(tree, seen))
-    content = [*_of(paths, Kind.MODEL), *images, *_of(paths, Kind.SECRET), *_of(paths, Kind.FILE)]
+    content = [*_of(paths, Kind.MODEL), *_of(paths, Kind.SECRET), *_of(paths, Kind.FILE), *images]
     wanted = {u.name for u in tree.units}
     gone = [compare_leftover_unit(seen, name) for name in sorted(seen.manifest.units.keys() - wanted)]
     units = [compare_unit(u, seen, artefacts, content, secrets) for u in start_order(tree.units)]
@@ -82,8 +82,9 @@ def _of(changes: Sequence[Change], kind: Kind) -> list[Change]:
 
 
 def _with_restarts(content: Sequence[Change], units: Sequence[Change]) -> Iterator[Change]:
+    again = [u for u in units if u.action in {Action.RESTART, Action.REPLACE, Action.UPDATE}]
     for change in content:
-        restarts = tuple(u.name for u in units if u.action.changes and change.name in u.because)
+        restarts = tuple(u.name for u in again if change.name in u.because)
         yield replace(change, restarts=restarts)
 
 

@@ -147,7 +147,7 @@ class Change:
     @property
     def is_drift(self) -> bool:
         """Whether the cause lies on the host and not in the lab."""
-        return self.reason in DRIFT
+        return self.reason in DRIFT and self.action is not Action.DELETE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Hosts: real supervisord, systemd, Docker and HTTP servers."""

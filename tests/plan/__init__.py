@@ -1,0 +1,1 @@
+"""Plans: cases as data files, and properties."""
