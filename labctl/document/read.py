@@ -10,8 +10,8 @@ from typing import Final
 
 from labctl.diagnostics import Diagnostic, Result
 from labctl.document.document import Document
-from labctl.document.overlay import overlay
-from labctl.document.parse import MAX_CHARACTERS, parse, too_large
+from labctl.document.overlays import overlay
+from labctl.document.parser import MAX_CHARACTERS, parse, too_large
 from labctl.document.source import Source
 from labctl.quantity import format_size
 

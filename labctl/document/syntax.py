@@ -87,7 +87,7 @@ def _tab(trouble: _Trouble) -> Diagnostic | None:
             span=trouble.source.span(tab, start + len(indent)),
             hint="indent with spaces; most editors can convert tabs",
         )
-    if trouble.character == "\t":
+    if trouble.character == "\t" or "tab character" in trouble.problem:
         span = trouble.source.span(trouble.at, trouble.at + 1)
         return Diagnostic(code="LAB005", summary="a tab where YAML wants a space", span=span, hint="write a space")
     return None
@@ -256,7 +256,7 @@ _EXPLANATIONS: Final[tuple[tuple[re.Pattern[str], Callable[[_Trouble], Diagnosti
     for pattern, explain in (
         ("unexpected end of stream|unexpected document (indicator|separator)", _end_of_text),
         ("expected ',' or", _bracket),
-        ("mapping values are not allowed", _colon),
+        ("mapping values are not allowed|unexpected ':'", _colon),
         ("could not find expected ':'", _no_colon),
         ("did not find expected '-' indicator", _block_sequence),
         ("did not find expected key|expected <block end>", _block_mapping),
@@ -269,7 +269,7 @@ _EXPLANATIONS: Final[tuple[tuple[re.Pattern[str], Callable[[_Trouble], Diagnosti
         ("expected '?<document start>|non-comment content after", _after_end),
         ("incompatible YAML document", _version),
         ("expected alphabetic or numeric", _anchor),
-        ("undefined tag handle|URI|expected '!'|expected ' '", _tag_handle),
+        ("undefined tag handle|URI|expected '!'|expected ' '|expected whitespace or", _tag_handle),
         ("mapping keys are not allowed", _complex_key),
         ("expected (a )?comment or (a )?line break|expected chomping", _block_text),
     )

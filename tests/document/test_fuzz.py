@@ -14,7 +14,7 @@ from labctl.diagnostics import At, DocPath
 from labctl.document import parse
 from labctl.document.build import Abandoned, Builder
 from labctl.document.nodes import plain
-from labctl.document.parse import _quick_events
+from labctl.document.parser import _quick_events
 from labctl.document.read import decode
 from labctl.document.source import Source
 from labctl.views.diagnostics import render_diagnostics, to_json

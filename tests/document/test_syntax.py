@@ -64,3 +64,13 @@ def test_a_quote_that_another_quote_closed_is_pointed_out() -> None:
 def test_what_was_found_before_a_syntax_error_is_kept() -> None:
     codes = [d.code for d in parse("a: 1\na: 2\nb: *nope\nc: [\n", "lab.yaml").diagnostics]
     assert codes == ["LAB006", "LAB011", "LAB004"]
+
+
+@pytest.mark.parametrize(("text", "code", "line"), [(c[0], c[1], c[2]) for c in CASES])
+def test_long_files_hear_the_same_from_the_quick_scanner(
+    text: str, code: str, line: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("labctl.document.parser.SLOW_CHARACTERS", 0)
+    last = parse(text, "lab.yaml").diagnostics[-1]
+    assert fault(last)[:2] == (code, line)
+    assert not last.summary.startswith("not valid YAML")
