@@ -100,6 +100,48 @@ def test_tokens_of_a_measured_cache() -> None:
     assert cache.blocks(int(2416.6 * MIB)) == pytest.approx(5519, abs=6)
 
 
+OTHER_LOGS: dict[str, tuple[str, dict[str, object], Settings, tuple[float, float]]] = {
+    "DeepSeek-R1-0528-Qwen3-8B, 4 GPUs of 22 GB, vLLM 0.8.5 (text index file 13068150713)": (
+        "Qwen/Qwen3-8B",
+        {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}},
+        Settings(tensor_parallel=4, max_num_seqs=256, max_num_batched_tokens=8192, max_model_len=65536),
+        (3.85, 1.45),
+    ),
+    "Qwen2.5-7B-Instruct-1M in 4 bits, 6 GB, vLLM 0.7.3 (text index file 59859526824)": (
+        "Qwen/Qwen2.5-7B-Instruct",
+        {"max_position_embeddings": 1_010_000},
+        Settings(quantization=Quantisation.AWQ, max_num_seqs=256, max_num_batched_tokens=4200, max_model_len=4200),
+        (5.43, 1.42),
+    ),
+    "Meta-Llama-3-8B on one H100 (vllm-project/vllm#10511)": (
+        "meta-llama/Meta-Llama-3-8B", {}, Settings(max_num_seqs=256, max_num_batched_tokens=8192), (14.96, 1.26),
+    ),
+}  # fmt: skip
+"""Not in measured.csv, and not used to choose any constant. GiB per GPU: weights, activations."""
+
+
+@pytest.mark.parametrize("name", OTHER_LOGS)
+def test_logs_that_no_constant_was_fitted_to(name: str) -> None:
+    source, override, settings, (weights, activations) = OTHER_LOGS[name]
+    parts = parts_of(HfFacts(config={**facts_of(source).config, **override}, tensors=()), settings)
+    assert (parts.weights.model + parts.weights.rope) / GIB == pytest.approx(weights, rel=0.005)
+    assert parts.peak.bytes / GIB == pytest.approx(activations, rel=0.04)
+
+
+def test_cuda_graphs_count_from_version_0_21_on() -> None:
+    """Older versions put them on top of what they ask for, so labctl makes them ask for less."""
+    facts = facts_of("Qwen/Qwen3-8B")
+    new = Settings(max_model_len=8192, gpu_total_bytes=H100, budget_bytes=40 * GIB)
+    old = replace(new, version="0.11.0")
+    graphs = parts_of(facts, new).graphs
+    assert graphs > 0
+    assert plan_budget(facts, new).requested_bytes - plan_budget(facts, old).requested_bytes == pytest.approx(
+        graphs, abs=2 * 0.0001 * H100
+    )
+    assert plan_budget(facts, new).kv_cache_bytes == pytest.approx(plan_budget(facts, old).kv_cache_bytes, rel=0.001)
+    assert plan_budget(facts, replace(old, eager=True)) == plan_budget(facts, replace(new, eager=True))
+
+
 def test_the_rows_are_still_those_of_the_shared_file() -> None:
     path = Path("/work/shared/vram/measured.csv")
     if not path.exists():

@@ -160,6 +160,8 @@ def _facts(row: _Row, architecture: str, shape: Shape, mix: str, *, imatrix: boo
     extra = {f"{architecture}.{key}": value for key, value in row.gguf.items() if isinstance(value, int)}
     if shape.type == "xlm-roberta":
         extra[f"{architecture}.context_length"] = shape.context - 2
+    if "type_vocab_size" in row.config:
+        extra["tokenizer.ggml.token_type_count"] = integer(row.config, "type_vocab_size")
     lengths = {"tokenizer.ggml.tokens": shape.vocab}
     return GgufFacts(metadata={**keys, **extra}, tensors=typed, vocab=shape.vocab, array_lengths=lengths)
 

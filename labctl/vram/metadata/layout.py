@@ -101,7 +101,7 @@ def _symbols(shape: Shape, extras: Extras) -> dict[str, int]:
         "v": shape.kv_heads * shape.value_head,
         "o": shape.heads * shape.value_head,
         "u": shape.value_head,
-        "r": max(shape.rope, shape.head) // 2,
+        "r": (shape.rope or shape.head) // 2,
         "E": shape.experts,
         "x": shape.expert_ff,
         "s": shape.shared_ff,

@@ -61,6 +61,15 @@ def cuda_graphs(shape: Shape, settings: Settings) -> int:
     return sum(GRAPH_LAYER_EXPERTS if moe else GRAPH_LAYER for moe in shape.moe)
 
 
+def graphs_counted(settings: Settings) -> bool:
+    """Whether vLLM takes the graphs out of its budget; older versions put them on top.
+
+    From 0.21 on, ``VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS`` is on by default (vLLM ``envs.py``).
+    """
+    numbers = [int(part) for part in settings.version.lstrip("v").split(".")[:2] if part.isdecimal()]
+    return numbers >= [0, 21]
+
+
 def _sampler(shape: Shape, settings: Settings, width: int, batched_tokens: int) -> Peak:
     """Sampling one token for every sequence, beside two copies of the batch's hidden states."""
     if settings.runner is Runner.POOLING:

@@ -20,7 +20,7 @@ class Budget:
 
     Attributes:
         utilisation: ``--gpu-memory-utilization``, rounded down; None when the device's total is not known.
-        requested_bytes: what vLLM then asks for: utilisation · total, rounded up.
+        requested_bytes: what vLLM then asks for: utilisation · total, rounded up; before 0.21 CUDA graphs come on top.
         kv_cache_bytes: ``--kv-cache-memory-bytes``: what is left for the KV cache, in whole blocks.
         kv_cache_tokens: tokens of full-length sequences that it holds in all.
         longest_sequence: tokens of the longest single sequence, at most ``max_model_len``.
@@ -52,9 +52,10 @@ def plan_budget(facts: HfFacts, settings: Settings) -> Budget:
     parts = parts_of(facts, settings)
     wanted = parts.least + parts.sequence * (max(1, settings.kv_sequences) - 1)
     budget = settings.budget_bytes if settings.budget_bytes is not None else wanted
-    utilisation = fraction(budget, settings.gpu_total_bytes, up=settings.budget_bytes is None)
-    requested = _requested(utilisation, settings.gpu_total_bytes) if utilisation is not None else budget
-    blocks = parts.cache.blocks(requested - parts.fixed)
+    asked = max(0, budget - parts.beside)
+    utilisation = fraction(asked, settings.gpu_total_bytes, up=settings.budget_bytes is None)
+    requested = _requested(utilisation, settings.gpu_total_bytes) if utilisation is not None else asked
+    blocks = parts.cache.blocks(requested - parts.counted)
     cache = blocks * parts.cache.block_bytes
     per_sequence = parts.cache.sequence_blocks(parts.model_len)
     concurrency = blocks / per_sequence if per_sequence else float(settings.sequences)
@@ -66,7 +67,7 @@ def plan_budget(facts: HfFacts, settings: Settings) -> Budget:
         longest_sequence=parts.cache.longest(cache, parts.model_len) if per_sequence else parts.model_len,
         concurrency=concurrency,
         smallest_bytes=parts.least,
-        starts=requested >= parts.least,
+        starts=requested >= parts.counted + parts.sequence,
         steps=(*steps(parts, settings), *_steps(parts, requested, cache, utilisation)),
         notes=notes(facts, parts, settings),
     )
@@ -90,6 +91,6 @@ def _steps(parts: Parts, requested: int, cache: int, utilisation: Decimal | None
     asked = f"{utilisation} of the device's total, rounded up" if utilisation is not None else "the budget"
     return (
         Step("asked of the GPU", requested, asked, "vLLM v1/worker/utils.py, request_memory"),
-        Step("KV cache", cache, f"what is left after {parts.fixed} B, in whole blocks", "vLLM gpu_worker.py"),
+        Step("KV cache", cache, f"what is left after {parts.counted} B, in whole blocks", "vLLM gpu_worker.py"),
         Step("smallest budget", parts.least, f"all of that and one sequence of {parts.model_len} tokens", "vLLM"),
     )

@@ -9,7 +9,7 @@ from labctl.vram.footprint import DeviceBytes, Footprint, Step
 from labctl.vram.metadata.layout import architecture_of
 from labctl.vram.metadata.projector import vision_config
 from labctl.vram.metadata.shape import Shape, read_shape
-from labctl.vram.vllm.activation import CONTEXT, Peak, activation_peak, cuda_graphs, non_torch
+from labctl.vram.vllm.activation import CONTEXT, Peak, activation_peak, cuda_graphs, graphs_counted, non_torch
 from labctl.vram.vllm.kv import Cache, kv_cache, value_bytes
 from labctl.vram.vllm.settings import MIB, Quantisation, Settings
 from labctl.vram.vllm.weights import Weights, dtype_bytes, weights
@@ -20,7 +20,10 @@ HOST_BYTES = 2048 * MIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything but the KV cache, per GPU, and the cache's geometry."""
+    """Everything but the KV cache, per GPU, and the cache's geometry.
+
+    ``beside`` is the part of ``graphs`` that vLLM allocates beyond what it asks for.
+    """
 
     shape: Shape
     weights: Weights
@@ -28,9 +31,15 @@ class Parts:
     peak: Peak
     non_torch: int
     graphs: int
+    beside: int
     model_len: int
     batched_tokens: int
     value_bytes: int
+
+    @property
+    def counted(self) -> int:
+        """Bytes that vLLM itself takes out of what it asks for, before the KV cache."""
+        return self.fixed - self.beside
 
     @property
     def fixed(self) -> int:
@@ -84,13 +93,15 @@ def parts_of(facts: HfFacts, settings: Settings) -> Parts:
     model_len = settings.max_model_len or shape.context or 2048
     batched = settings.batched_tokens(model_len)
     width = dtype_bytes(settings)
+    graphs = cuda_graphs(shape, settings)
     return Parts(
         shape=shape,
         weights=weights(facts, shape, settings),
         cache=kv_cache(shape, settings, width, batched),
         peak=activation_peak(facts.config, shape, settings, width, batched),
         non_torch=non_torch(settings),
-        graphs=cuda_graphs(shape, settings),
+        graphs=graphs,
+        beside=0 if graphs_counted(settings) else graphs,
         model_len=model_len,
         batched_tokens=batched,
         value_bytes=value_bytes(settings, width),
