@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from labctl.vram.llama_cpp import deltanet, encoder, hybrid, latent
+from labctl.vram.llama_cpp import deltanet, encoder, fallback, hybrid, latent
 from labctl.vram.llama_cpp.experts import Routing
 from labctl.vram.llama_cpp.scene import Scene
 from labctl.vram.llama_cpp.transformer import Recipe, build
@@ -23,13 +23,14 @@ RECIPES: dict[str, Recipe] = {
     "afmoe": Recipe(rope="not_fourth", gated_attention=True),
     "apertus": Recipe(factors=True, activation="xielu"),
     "arcee": Recipe(factors=True, activation="relu_sqr"),
-    "baichuan": PLAIN,
+    "baichuan": Recipe(rope="small"),
     "bailingmoe": Recipe(factors=True, routing=UNNORMALISED),
     "bailingmoe2": Recipe(),
     "bloom": GPT,
     "chatglm": Recipe(activation="swiglu"),
     "codeshell": Recipe(norm="NORM", activation="gelu"),
     "cohere2": Recipe(norm="NORM", residual="fia", rope="sliding", factors=True),
+    "cohere2moe": Recipe(residual="fia", rope="sliding", factors=True, shared="halved"),
     "command-r": Recipe(norm="NORM", residual="fia"),
     "dbrx": Recipe(norm="NORM", norm_ffn="attn_output_norm", routing=FIXED),
     "deci": LLAMA,
@@ -54,6 +55,13 @@ RECIPES: dict[str, Recipe] = {
     ),
     "gpt2": GPT,
     "gptneox": Recipe(norm="NORM", activation="gelu", residual="by_file"),
+    "grok": Recipe(
+        activation="gelu",
+        norm_after=("attn_output_norm", "layer_output_norm"),
+        shared="dense",
+        scale_logits=True,
+        routing=Routing(activation="gelu", from_file=False),
+    ),
     "granite": LLAMA,
     "granitemoe": LLAMA,
     "hunyuan-dense": Recipe(norm_q="late", factors=True),
@@ -105,7 +113,7 @@ RECIPES: dict[str, Recipe] = {
     "seed_oss": Recipe(norm_ffn="post_attention_norm"),
     "smallthinker": Recipe(rope="not_first", early_scores=True, routing=Routing(gating="sigmoid", activation="relu")),
     "smollm3": Recipe(rope="not_fourth"),
-    "stablelm": Recipe(norm="NORM"),
+    "stablelm": Recipe(norm="NORM", reuse_norm=True),
     "starcoder": GPT,
     "starcoder2": Recipe(norm="NORM", activation="gelu"),
     "xverse": PLAIN,
@@ -137,12 +145,17 @@ OWN: dict[str, Callable[[Scene], None]] = {
 """Architecture → builder of its own."""
 
 
-def builder(arch: str) -> tuple[Callable[[Scene], None], bool]:
-    """The function that builds an architecture's graph, and whether it is that architecture's own."""
+def known(arch: str) -> bool:
+    """Whether an architecture has a graph of its own here."""
+    return arch in OWN or arch in RECIPES
+
+
+def builders(arch: str) -> list[Callable[[Scene], None]]:
+    """The functions that build an architecture's graph; of several, the largest buffers count."""
     own = OWN.get(arch)
     if own is not None:
-        return own, True
+        return [own]
     recipe = RECIPES.get(arch)
-    if recipe is None:
-        return (lambda scene: build(scene, PLAIN)), False
-    return (lambda scene: build(scene, recipe)), True
+    if recipe is not None:
+        return [lambda scene: build(scene, recipe)]
+    return [lambda scene: build(scene, PLAIN), fallback.build]

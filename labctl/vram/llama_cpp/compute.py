@@ -5,7 +5,7 @@ Source: llama.cpp b11549, ``src/llama-context.cpp`` (``sched_reserve``, ``graph_
 
 from __future__ import annotations
 
-from labctl.vram.llama_cpp.architectures import builder
+from labctl.vram.llama_cpp.architectures import builders, known
 from labctl.vram.llama_cpp.backends import Machine
 from labctl.vram.llama_cpp.builds import Rules
 from labctl.vram.llama_cpp.cache import Cache
@@ -16,13 +16,27 @@ from labctl.vram.llama_cpp.sequence import shortened
 
 
 def buffers(placement: Placement, cache: Cache, rules: Rules) -> list[int]:
-    """Bytes of the compute buffer of each GPU, then of the host."""
-    settings = placement.settings
-    outputs = min(cache.tokens, reserved_outputs(cache, rules))
-    scene = Scene(placement, cache, cache.tokens, outputs, shortened(placement, cache))
-    builder(placement.model.arch)[0](scene)
-    machine = Machine(placement.gpus, rules, op_offload=settings.op_offload)
-    return reserve(scene.graph, machine, pipeline=pipelined(placement))
+    """Bytes of the compute buffer of each GPU, then of the host.
+
+    Raises:
+        ValueError: if a file lacks a tensor that its architecture needs.
+    """
+    model = placement.model
+    sequence = shortened(placement, cache)
+    machine = Machine(placement.gpus, rules, op_offload=placement.settings.op_offload)
+    best = [0] * (placement.gpus + 1)
+    for build in builders(model.arch):
+        outputs = min(cache.tokens, reserved_outputs(cache, rules))
+        scene = Scene(placement, cache, cache.tokens, outputs, sequence)
+        try:
+            build(scene)
+        except ValueError:
+            if known(model.arch):
+                raise
+            continue
+        sizes = reserve(scene.graph, machine, pipeline=pipelined(placement))
+        best = [max(pair) for pair in zip(best, sizes, strict=True)]
+    return best
 
 
 def reserved_outputs(cache: Cache, rules: Rules) -> int:

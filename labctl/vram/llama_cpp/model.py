@@ -171,6 +171,13 @@ class Model:
         return False
 
     @cached_property
+    def positions_per_token(self) -> int:
+        """Positions per token: four with multimodal rotary positions (``n_pos_per_embd``)."""
+        sections = self.get("rope.dimension_sections")
+        wide = isinstance(sections, tuple) and len(sections) > 1 and int(sections[0]) > 0 and int(sections[1]) > 0
+        return 4 if wide and self.arch in MULTI_POSITION else 1
+
+    @cached_property
     def output_name(self) -> str | None:
         """Tensor that makes the logits; the token embedding when the file has no own one."""
         if "output.weight" in self.tensors:
@@ -195,7 +202,7 @@ SLIDING: dict[str, tuple[int, bool]] = {
     "gemma3n": (5, False),
     "gemma4": (1, False),
     "gpt-oss": (2, False),
-    "granite-swa": (1, False),
+    "granite_swa": (1, False),
     "laguna": (4, True),
     "lfm2": (0, False),
     "llama4": (4, False),
@@ -207,7 +214,7 @@ SLIDING: dict[str, tuple[int, bool]] = {
     "olmo2": (4, False),
     "plamo3": (8, False),
     "smallthinker": (4, True),
-    "spark2-5": (1, False),
+    "spark2_5": (1, False),
     "step35": (1, False),
 }
 """Architecture → (period, whether the dense layer comes first) when the file has no pattern (``load_swa_pattern``)."""
@@ -226,8 +233,17 @@ ENCODERS = frozenset(
         "gemma-embedding", "llama-embed",
     }
 )  # fmt: skip
-NO_CACHE = ENCODERS | {"dream", "llada", "llada-moe", "rnd1", "wavtokenizer-dec"}
+NO_CACHE = (ENCODERS - {"llama-embed"}) | {"dream", "llada", "llada-moe", "rnd1", "wavtokenizer-dec"}
 """Architectures without any cache (``create_memory``)."""
+UNCACHED = NO_CACHE | {"llama-embed"}
+"""Architectures whose attention looks at the batch alone."""
 NO_LOGITS = ENCODERS
+MULTI_POSITION = frozenset(
+    {
+        "glm4", "glm4moe", "hunyuan_vl", "paddleocr", "qwen2vl", "qwen35", "qwen35moe", "qwen3tts", "qwen3vl",
+        "qwen3vlmoe",
+    }
+)  # fmt: skip
+"""Architectures that use multimodal rotary positions when the file has sections for them."""
 
 __all__ = ["ENCODERS", "FULL_EVERY", "NO_CACHE", "NO_LOGITS", "RECURRENT", "SLIDING", "Model", "Scalar"]

@@ -92,7 +92,7 @@ class Placement:
             if name == self.model.output_name:
                 yield self.output
         elif name.startswith("token_embd_norm."):
-            yield self.layer(0)
+            yield self.output if self.model.arch in {"lfm2", "lfm2moe"} else self.layer(0)
         else:
             yield self.output
 
@@ -100,7 +100,15 @@ class Placement:
         """Device of tensor ``suffix`` of block ``il``."""
         if il < self.settings.cpu_moe_layers and _EXPERTS.search(suffix):
             return self.gpus
-        return self.layer(il)
+        return self.gpus if suffix == "ssm_a" and self._slow_scan else self.layer(il)
+
+    @cached_property
+    def _slow_scan(self) -> bool:
+        """Whether CUDA has no kernel for this Mamba-1 scan, so that its decay stays on the host."""
+        model = self.model
+        first = model.number("ssm.group_count", 0) == 0 or model.arch in {"mamba", "jamba"}
+        usual = model.number("ssm.state_size", 16) == 16 and model.number("ssm.inner_size", 0) % 128 == 0
+        return first and not usual
 
     @cached_property
     def weights(self) -> list[int]:

@@ -147,8 +147,7 @@ class Scene:
     @property
     def positions(self) -> Node:
         """Position of each token (four per token for multimodal rotary positions)."""
-        per_token = 4 if self.model.arch in MULTI_POSITION else 1
-        return self.given("positions", "I32", self.tokens * per_token)
+        return self.given("positions", "I32", self.tokens * self.model.positions_per_token)
 
     @property
     def output_rows(self) -> Node:
@@ -221,13 +220,9 @@ class Scene:
 
 UNMIXED = frozenset({"cogvlm", "deepseek4", "granite-switch", "eagle3", "dflash", "gemma4-assistant"})
 """Architectures without batches that mix tokens and embeddings (``llm_arch_supports_mixed_batch``)."""
-MULTI_POSITION = frozenset(
-    {"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "glm4v", "glm4v-moe", "paddleocr"}
-)
-"""Architectures with four positions per token (``n_pos_per_embd``)."""
 ALWAYS_SCALED = frozenset({"grok", "minicpm"})
 """The embedding has a scale even when the file does not say which."""
-SCALED_AFTER = frozenset({"gemma", "gemma2"})
+SCALED_AFTER = frozenset({"afmoe", "gemma", "gemma2", "minicpm3"})
 """The scale is a node of its own after the embedding."""
 SCALED_BY_ROW = frozenset({"gemma3", "gemma3n", "gemma4", "gemma-embedding"})
 """Only rows of tokens are scaled, by an input."""

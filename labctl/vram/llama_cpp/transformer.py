@@ -22,7 +22,7 @@ from labctl.vram.llama_cpp.blocks import (
 )
 from labctl.vram.llama_cpp.experts import Routing, experts, routing_of
 from labctl.vram.llama_cpp.graph import Node, concat, get_rows, glu, like, mul_mat, reshape, unary, view
-from labctl.vram.llama_cpp.model import NO_CACHE
+from labctl.vram.llama_cpp.model import UNCACHED
 from labctl.vram.llama_cpp.scene import Scene
 
 
@@ -37,13 +37,14 @@ class Recipe:
             ``afi``, ``fai``; ``own``: like ``fia`` with a norm of its own for the feed-forward layer.
         norm_in: name of the norm before attention; empty: none.
         norm_ffn: name of the norm before the feed-forward layer; empty: none.
+        reuse_norm: without that norm in the file, the feed-forward layer reads what attention read.
         norm_after: names of the norms behind attention and behind the feed-forward layer.
         norm_q: when Q and K are normed: ``head`` before rotation, ``full`` over all heads, ``late`` after rotation,
             ``bare``: after rotation and without weights, in blocks that rotate.
         norm_q_kind: kind of that norm; empty: as ``norm``.
         rope: ``all``, ``none``, ``sliding`` (only sliding-window layers),
             ``sliding_or_all`` (likewise, if there are any), ``not_fourth`` (every fourth layer without),
-            ``not_first`` (likewise, counted from the first).
+            ``not_first`` (likewise, counted from the first), ``small`` (models of 32 blocks).
         factors: rotation uses frequency factors when the file has them.
         scale_q: Q is multiplied by a constant after rotation.
         temperature: Q is multiplied by an input in blocks without rotation.
@@ -54,7 +55,8 @@ class Recipe:
         routing: how experts are chosen.
         early_scores: experts are scored on the block's input.
         shared: how the shared expert is added: ``plain``, ``first`` (computed before the routed ones), ``gated`` (by a
-            sigmoid), ``silu_gated``, ``halved`` (the sum is multiplied by a constant).
+            sigmoid), ``silu_gated``, ``halved`` (the sum is multiplied by a constant),
+            ``dense`` (likewise, with an ordinary feed-forward layer).
     """
 
     norm: str = "RMS_NORM"
@@ -62,6 +64,7 @@ class Recipe:
     residual: str = "serial"
     norm_in: str = "attn_norm"
     norm_ffn: str = "ffn_norm"
+    reuse_norm: bool = False
     norm_after: tuple[str, str] = ("post_attention_norm", "post_ffw_norm")
     norm_q: str = "head"
     norm_q_kind: str = ""
@@ -117,8 +120,8 @@ def block(scene: Scene, recipe: Recipe, il: int, x: Node) -> Node:
     middle = like("ADD", y, residual)
     z = middle
     if recipe.norm_ffn:
-        own = scene.has(il, recipe.norm_ffn)
-        z = norm_of(scene, il, recipe.norm_ffn, middle, recipe.norm) if own else normed
+        reused = recipe.reuse_norm and not scene.has(il, recipe.norm_ffn)
+        z = normed if reused else norm_of(scene, il, recipe.norm_ffn, middle, recipe.norm)
     z = mixed(scene, recipe, il, z, scores)
     z = scaled_residual(scene, after(scene, il, recipe.norm_after[1], z, recipe))
     return like("ADD", z, middle)
@@ -146,7 +149,7 @@ def after(scene: Scene, il: int, name: str, x: Node, recipe: Recipe) -> Node:
 
 def scaled_residual(scene: Scene, x: Node) -> Node:
     """Granite's and MiniCPM's factor on what is added to the residual stream."""
-    if scene.model.real("residual_scale") or scene.model.arch == "minicpm":
+    if scene.model.real("residual_scale") or scene.model.arch in {"minicpm", "minicpm3"}:
         return like("SCALE", x)
     return x
 
@@ -173,7 +176,7 @@ def self_attention(scene: Scene, recipe: Recipe, il: int, x: Node) -> Node:
         q, k = (_normed(scene, il, name, part, kind) for name, part in (("attn_q_norm", q), ("attn_k_norm", k)))
     if recipe.scale_q:
         q = like("SCALE", q)
-    if scene.model.arch in NO_CACHE:
+    if scene.model.arch in UNCACHED:
         return uncached_attention(scene, il, q, k, v)
     sinks = scene.find(il, "attn_sinks")
     y = attention(scene, il, q, k, v, sinks=sinks, softcap=recipe.softcap, project=not recipe.gated_attention)
@@ -194,6 +197,8 @@ def rotates(scene: Scene, recipe: Recipe, il: int) -> bool:
         return scene.model.swa(il)
     if recipe.rope == "sliding_or_all":
         return scene.model.swa(il) or not scene.model.window
+    if recipe.rope == "small":
+        return scene.model.layers == 32
     if recipe.rope == "not_fourth":
         return (il + 1) % 4 != 0
     if recipe.rope == "not_first":
@@ -206,6 +211,8 @@ def mixed(scene: Scene, recipe: Recipe, il: int, x: Node, scores: Node | None = 
     if not scene.has(il, "ffn_gate_inp"):
         return feed_forward(scene, il, x, recipe.activation)
     routed = experts(scene, il, x, routing_of(scene, recipe.routing), scores)
+    if recipe.shared == "dense" and scene.has(il, "ffn_up"):
+        return like("SCALE", like("ADD", feed_forward(scene, il, x, recipe.activation), routed))
     if not scene.has(il, "ffn_up_shexp"):
         return routed
     total = like("ADD", routed, _shared(scene, recipe, il, x))
@@ -226,12 +233,13 @@ def _shared(scene: Scene, recipe: Recipe, il: int, x: Node) -> Node:
 def finish(scene: Scene, recipe: Recipe, x: Node) -> None:
     """Final norm and logits."""
     model = scene.model
-    x = norm(x, scene.top("output_norm.weight"), scene.top("output_norm.bias"), recipe.norm)
+    weight = scene.top("output_norm.weight") or scene.top("token_embd_norm.weight")
+    x = norm(x, weight, scene.top("output_norm.bias"), recipe.norm)
     if model.output_name is None:
         scene.graph.expand(x)
         return
     x.output = scene.rules.modern
-    if model.real("logit_scale") and model.arch == "minicpm":
+    if model.arch == "minicpm3":
         x = like("SCALE", x)
     head = scene.top(model.output_name)
     if head is None:
