@@ -32,7 +32,7 @@ def tiny_model(tiny: Tiny) -> Known:
 
     content = scripted(tiny.says) if tiny.says else embedding(dimensions=tiny.dimensions or 64)
     facts = parse_gguf(lambda offset, length: content[offset : offset + length], len(content))
-    return Known(gguf=facts, content=content, size=len(content))
+    return Known(gguf=facts, content=content)
 
 
 def from_catalogue(model: Model) -> Known:
@@ -49,5 +49,4 @@ def from_catalogue(model: Model) -> Known:
         hf=found.hf,
         projector=projector.gguf if projector else None,
         exact=found.exact,
-        size=None,
     )

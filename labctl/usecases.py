@@ -16,6 +16,7 @@ from labctl.diagnostics import Diagnostic, LabctlError
 from labctl.document import Document
 from labctl.document.read import find_lab, read_document
 from labctl.knowledge import OfflineKnowledge
+from labctl.lockfile import read_lock
 from labctl.model.lab import Lab, read_lab
 from labctl.model.literal import masked, secret_problems
 from labctl.registry import Registry
@@ -85,8 +86,9 @@ def _take(document: Document, folder: Path) -> Loaded:
     lab = read_lab(document.data, registry)
     if lab.value is None or not lab.ok:
         return Loaded(path=folder, diagnostics=lab.diagnostics)
-    placed = resolve(lab.value, registry, OfflineKnowledge())
-    found = (*lab.diagnostics, *placed.diagnostics)
+    lock = read_lock(folder)
+    placed = resolve(lab.value, registry, OfflineKnowledge(lock.valid(lab.value.models)))
+    found = (*lab.diagnostics, *lock.stale(lab.value.models), *placed.diagnostics)
     if placed.value is None or not placed.ok:
         return Loaded(path=folder, diagnostics=found, lab=lab.value, placed=placed.value)
     targets = {name: registry.target(host.target) for name, host in lab.value.hosts.items()}

@@ -221,7 +221,8 @@ class _Resolver:
 
 
 def _below(prefix: DocPath, problems: Iterable[Diagnostic]) -> Iterator[Diagnostic]:
-    return (replace(p, path=(*prefix, *(p.path or ()))) for p in problems)
+    """Return problems with paths from the top; those of a host have them already."""
+    return (p if (p.path or ("",))[0] == "hosts" else replace(p, path=(*prefix, *(p.path or ()))) for p in problems)
 
 
 def _unsizable(spec: Deployment, error: ValueError) -> Diagnostic:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
 
@@ -12,6 +13,15 @@ from labctl.diagnostics import DocPath
 from labctl.model.artefacts import Model
 from labctl.placed import PlacedHost, PlacedModel
 from labctl.vram.facts import GgufFacts, HfFacts
+from labctl.vram.metadata.split import part_names
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """One file: bytes and SHA-256, None where the server did not say."""
+
+    size: int | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +32,7 @@ class Known:
         gguf/hf: header facts.
         projector: facts of the projector's file.
         exact: False when they were derived from the model's name rather than read from its header.
-        size/sha256: of the file, None when unknown.
+        files: source of each file (every part of a split one) → its size and digest, where locked.
         content: the file itself, for models that labctl writes.
     """
 
@@ -30,8 +40,7 @@ class Known:
     hf: HfFacts | None = None
     projector: GgufFacts | None = None
     exact: bool = True
-    size: int | None = None
-    sha256: str | None = None
+    files: Mapping[str, FileFacts] = field(default_factory=dict)
     content: bytes | None = None
 
 
@@ -80,24 +89,34 @@ def model_artefacts(host: PlacedHost, name: str, model: Model, known: Known) -> 
     folder = host.places.in_tree(host.places.models)
     if known.content is not None:
         return (File(host=host.name, path=f"{folder}/{name}.gguf", content=known.content, origin=origin),)
-    main = {model.gguf: (known.size, known.sha256)} if model.gguf else {}
-    sources: Mapping[str, tuple[int | None, str | None]] = main | (
-        {model.projector: (None, None)} if model.projector else {}
-    )
+    sources = [part for source in (model.gguf, model.projector) if source for part in parts(source)]
     return tuple(
         ModelFile(
             host=host.name,
             path=f"{folder}/{file_name(source)}",
-            url=_pinned(source, model.revision) if is_fetched(source) else "",
-            size=size,
-            sha256=sha256,
+            url=pinned(source, model.revision) if is_fetched(source) else "",
+            size=known.files.get(source, NO_FACTS).size,
+            sha256=known.files.get(source, NO_FACTS).sha256,
             origin=origin,
         )
-        for source, (size, sha256) in sources.items()
+        for source in sources
     )
 
 
-def _pinned(source: str, revision: str | None) -> str:
+NO_FACTS = FileFacts()
+
+
+def parts(source: str) -> tuple[str, ...]:
+    """Return the sources of all files of a model: the parts of a split one, or itself."""
+    match = _SPLIT.search(source)
+    return part_names(source, int(match[1])) if match else (source,)
+
+
+_SPLIT = re.compile(r"-\d{5}-of-(\d{5})\.gguf$", re.IGNORECASE)
+
+
+def pinned(source: str, revision: str | None) -> str:
+    """Return the address of a source at a revision of its repository."""
     if source.startswith("/"):
         return f"file://{source}"
     return f"{source}@{revision}" if revision and source.startswith("hf://") else source

@@ -36,12 +36,16 @@ def choose_runtime(
     target: Target | None,
     images: Images,
 ) -> tuple[Runtime, tuple[Diagnostic, ...]]:
-    """Return the runtime of one server and the gate's problems, with paths relative to the deployment's block."""
+    """Return the runtime of one server and the gate's problems, with paths relative to the deployment's block.
+
+    Problems of the host itself (its driver, its architecture) have paths that start with ``hosts``. A host with a card
+    that the catalogue does not have is not asked about: that problem is reported with the host.
+    """
     traits = engine.traits(spec)
-    if not traits.gated:
+    if not traits.gated or any(catalogue.find(g.model) is None for g in gpus):
         return _ungated(spec, gpus), ()
     verdict = compat.gate(_ask(engine, spec, traits, placed, host, gpus, target))
-    problems = tuple(_diagnostic(p, traits) for p in verdict.problems)
+    problems = tuple(_diagnostic(p, traits, placed) for p in verdict.problems)
     build = verdict.build
     if build is None:
         return _ungated(spec, gpus), problems
@@ -93,9 +97,9 @@ def _own_build(build: Build, placed: PlacedHost) -> compat.OwnBuild:
     )
 
 
-def _diagnostic(problem: compat.Problem, traits: Traits) -> Diagnostic:
+def _diagnostic(problem: compat.Problem, traits: Traits, host: PlacedHost) -> Diagnostic:
     key = traits.keys.get(problem.key, problem.key)
-    path: DocPath = (key,) if key else ()
+    path: DocPath = (*host.origin, key) if key in {"arch", "driver"} else (key,) if key else ()
     return Diagnostic(code=problem.code, summary=problem.summary, detail=problem.detail, path=path, hint=problem.hint)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class MetadataError(Exception):
+class MetadataError(ValueError):
     """A model file, or the way to it, is not as it must be.
 
     Args:
