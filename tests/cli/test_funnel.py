@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -121,16 +119,25 @@ def test_a_closed_pipe_is_quiet(arguments: list[str]) -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
-def test_ctrl_c_while_reading(tmp_path: Path) -> None:
-    lab = tmp_path / "lab.yaml"
-    lab.write_text("lab: x\n" + "".join(f"k{i}: {{a: [1, 2, 3]}}\n" for i in range(100_000)))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "labctl", "validate", str(lab)], stderr=subprocess.PIPE, text=True
-    )
-    time.sleep(1.5)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (130, "")
+INTERRUPTED = """
+import os, signal, sys, time, types
+from labctl.cli import commands, funnel
+
+def probe() -> None:
+    "Probe."
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+sys.modules["labctl.cli.probe"] = module = types.ModuleType("labctl.cli.probe")
+module.probe = probe
+commands.COMMANDS["probe"] = ("labctl.cli.probe:probe", "Probe.")
+sys.exit(funnel.run(["probe"]))
+"""
+
+
+def test_ctrl_c() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=50, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_output_that_the_terminal_cannot_encode(tmp_path: Path) -> None:
