@@ -125,6 +125,11 @@ def test_a_model_with_one_server_is_never_cooled_down() -> None:
     }
 
 
+def test_siblings_are_tried_where_the_strategy_can() -> None:
+    assert config(ask(*farm()))["router_settings"]["enable_weighted_failover"] is True
+    assert "enable_weighted_failover" not in config(ask(*farm(), strategy="least-busy"))["router_settings"]
+
+
 def test_a_server_s_own_timeout_wins_over_the_router_s() -> None:
     asked = ask(endpoint("v", "vision", timeout=300), endpoint("c", "chat"), timeout="90 s", stream_timeout="60 s")
     found = config(asked)

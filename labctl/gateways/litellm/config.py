@@ -1,6 +1,6 @@
 """LiteLLM's config.yaml as a value. Keys: docs/proxy/config_settings.md; checked against litellm 1.106.2's own types.
 
-Four things the documentation does not say, read in the source of 1.106.2 and covered by tests:
+Five things the documentation does not say, read in the source of 1.106.2 and covered by tests:
 
 - ``rpm`` and ``tpm`` count per deployment, and without ``enforce_model_rate_limits`` they are only weights of the
   shuffle (router_strategy/simple_shuffle.py): beside a sibling with a limit, a deployment without one is never picked.
@@ -8,6 +8,8 @@ Four things the documentation does not say, read in the source of 1.106.2 and co
   works is admission control, per worker (proxy/middleware/admission_control_middleware.py).
 - ``allowed_fails`` on the router takes away the protection of groups with one deployment
   (router_utils/cooldown_handlers.py): without ``cooldown_time: 0`` one dead moment makes the model unreachable.
+- A retry after a 5xx may pick the dead server again, and again: only ``enable_weighted_failover`` tries every other
+  server of the group (router.py ``_maybe_run_weighted_failover``; for the shuffle alone).
 - Fallbacks are found by the name that the client wrote, alias or not; their targets may be groups only.
 """
 
@@ -167,6 +169,7 @@ def _router_settings(groups: Groups, options: LiteLLMBlock) -> Values:
         {
             "routing_strategy": options.strategy,
             "num_retries": options.retries,
+            "enable_weighted_failover": True if options.strategy == "simple-shuffle" else None,
             "allowed_fails": options.cooldown.after_fails,
             "cooldown_time": options.cooldown.for_,
             "timeout": options.timeout,
