@@ -179,6 +179,9 @@ class Cache:
             total += _tensor(self.type_k, self.row_k(il), rows, host=host)
             if self.has_v:
                 total += _tensor(self.type_v, self.row_v(il), rows, host=host)
+            if f"blk.{il}.indexer.attn_k.weight" in self.model.tensors:
+                indexer = self.model.number("attention.indexer.key_length", 128)
+                total += _tensor(self.type_k, indexer, rows, host=host)
         if self.keeps_state(il):
             for elements in (self.conv_state, self.scan_state):
                 total += _tensor("F32", elements, self.settings.slots, host=host)

@@ -14,6 +14,8 @@ from labctl.vram.llama_cpp.transformer import Recipe, finish, rows, start
 
 _STREAMS = 4
 """Copies of the residual stream that are taken to be alive beside a block's results."""
+_SPARSE = 17
+"""Tensors of all cells × tokens that sparse attention is taken to hold at once."""
 _ROUTED = re.compile(r"ffn_\w+_(ch)?exps\b")
 
 
@@ -48,13 +50,21 @@ def _scores(scene: Scene, il: int, x: Node) -> list[Node]:
     """Attention scores, or flash attention's f16 copies of a quantised cache."""
     if not scene.cache.attends(il):
         return []
+    extra = _indexer(scene, il, x)
     keys, mask = scene.cached("k", il), scene.mask(sliding=scene.model.swa(il))
     if not scene.flash:
         shape = (keys.ne[1], x.ne[1], max(scene.model.heads(il), 1), 1)
-        return [Node("BOUND", "F32", shape, [x, mask])]
+        return [*extra, Node("BOUND", "F32", shape, [x, mask])]
     if keys.type == "F16":
-        return [Node("BOUND", "F32", x.ne, [x, mask])]
-    return [Node("BOUND", "F16", keys.ne, [x, mask]) for _ in range(2)]
+        return [*extra, Node("BOUND", "F32", x.ne, [x, mask])]
+    return [*extra, *(Node("BOUND", "F16", keys.ne, [x, mask]) for _ in range(2))]
+
+
+def _indexer(scene: Scene, il: int, x: Node) -> list[Node]:
+    """Sparse attention's scores, orders and masks over all cells."""
+    if not any(name.startswith(f"blk.{il}.indexer.") for name in scene.model.tensors):
+        return []
+    return [Node("BOUND", "F32", (scene.cache.cells, x.ne[1], 1, 1), [x]) for _ in range(_SPARSE)]
 
 
 

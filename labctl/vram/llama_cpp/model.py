@@ -134,7 +134,7 @@ class Model:
         if self.arch in _FIXED_WINDOW:
             return self.number("attention.sliding_window", _FIXED_WINDOW[self.arch])
         if self.arch == "llama4":
-            return 8192 if self.get("attention.chunk_size") is None else self.number("attention.chunk_size")
+            return 0 if self.get("attention.sliding_window") == 0 else 8192
         window = self.number("attention.sliding_window", 0)
         return window if self.arch in SLIDING and self._slides(window) else 0
 
@@ -162,7 +162,7 @@ class Model:
         if self.arch in RECURRENT:
             return True
         if self.arch in FULL_EVERY:
-            return il < self.layers and (il + 1) % self.number("full_attention_interval", 4) != 0
+            return il < self.layers and f"blk.{il}.attn_k.weight" not in self.tensors
         if self.arch in NO_KV_HEADS_IS_RECURRENT:
             plain = self.at("attention.head_count_kv", il, 1) == 0
             if self.arch in {"nemotron_h", "nemotron_h_moe"}:
@@ -222,7 +222,7 @@ SLIDING: dict[str, tuple[int, bool]] = {
 RECURRENT = frozenset({"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7"})
 """Every layer is recurrent (``llm_arch_is_recurrent``)."""
 FULL_EVERY = frozenset({"qwen3next", "qwen35", "qwen35moe", "qwen4exp", "minimax-01"})
-"""One full-attention layer in every ``full_attention_interval``, the others recurrent."""
+"""Layers without a K projection are recurrent (one in every ``full_attention_interval`` has one)."""
 NO_KV_HEADS_IS_RECURRENT = frozenset(
     {"jamba", "granitehybrid", "nemotron_h", "nemotron_h_moe", "lfm2", "lfm2moe", "plamo2", "kimi-linear"}
 )

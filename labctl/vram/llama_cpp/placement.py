@@ -67,6 +67,8 @@ class Placement:
         active = min(self.settings.gpu_layers, total)
         if not self.gpus or il < first or il - first >= active:
             return self.gpus
+        if self.by_rows:
+            return 0
         return min(bisect_right(self._split_points, _f32((il - first) / active)), self.gpus - 1)
 
     @property
@@ -118,8 +120,22 @@ class Placement:
             if self.unused(tensor.name):
                 continue
             for device in self.homes(tensor):
-                sums[device] += tensor_bytes(tensor, host=device == self.gpus)
+                size = tensor_bytes(tensor, host=device == self.gpus)
+                if self.by_rows and device < self.gpus and len(tensor.shape) > 1:
+                    for gpu, share in enumerate(self._row_shares):
+                        sums[gpu] += int(size * share)
+                else:
+                    sums[device] += size
         return sums
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether matrices are split by rows over the GPUs; the first one then runs everything else."""
+        return self.settings.split_mode == "row" and self.gpus > 1
+
+    @cached_property
+    def _row_shares(self) -> list[float]:
+        return [b - a for a, b in zip([0.0, *self._split_points], self._split_points, strict=False)]
 
     def unused(self, name: str) -> bool:
         """Whether llama.cpp skips a tensor of the file (``TENSOR_SKIP``)."""
