@@ -10,10 +10,13 @@ from labctl.cli.options import Json
 
 
 def explain(
-    code: Annotated[str, typer.Argument(help="For example LAB021.")],
+    code: Annotated[str, typer.Argument(metavar="CODE", help="For example LAB021; or `gpus` for the known cards.")],
     json: Json = False,
 ) -> None:
     """Explain the code of an error or warning."""
+    if code.lower() == "gpus":
+        _cards(json=json)
+        return
     from labctl.cli.report import printer
     from labctl.explain import UnknownCodeError
     from labctl.explain import explain as find_page
@@ -27,3 +30,14 @@ def explain(
         printer().data_json(page_json(page))
     else:
         printer().data(render_page(page))
+
+
+def _cards(*, json: bool) -> None:
+    from labctl.cli.report import printer
+    from labctl.compat.gpus import all_gpus
+    from labctl.views.cards import cards_json, render_cards
+
+    if json:
+        printer().data_json(cards_json(all_gpus()))
+    else:
+        printer().data(render_cards(all_gpus()))

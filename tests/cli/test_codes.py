@@ -72,3 +72,12 @@ def test_the_command_with_an_unknown_code() -> None:
     ran = labctl("explain", "LBA021")
     assert (ran.code, ran.out) == (2, "")
     assert "LAB021" in ran.err
+
+
+def test_the_cards() -> None:
+    ran = labctl("explain", "gpus")
+    assert (ran.code, ran.err) == (0, "")
+    assert re.search(r"^RTX 3090 +Ampere +8\.6 +23\.\d GiB$", ran.out, re.MULTILINE)
+    cards = json.loads(labctl("explain", "--json", "gpus").out)
+    assert len(cards) == len(ran.out.splitlines()) > 50
+    assert {"RTX 3090", "P106-100"} <= {card["name"] for card in cards}
