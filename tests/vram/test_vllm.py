@@ -203,6 +203,18 @@ def test_files_beyond_the_model_are_not_counted() -> None:
     assert smaller == plain - 64 * 64
 
 
+def test_what_an_fp8_checkpoint_leaves_in_16_bits_stays_so() -> None:
+    """Its own quantization_config: matrices count as stored, scales too, and plain matrices are not quantised again."""
+    stored = {**SMALL, "quantization_config": {"quant_method": "fp8"}}
+    tensors = as_files(SMALL)
+    plain = parts_of(HfFacts(config=SMALL, tensors=tensors), Settings()).weights.model
+    assert parts_of(HfFacts(config=stored, tensors=tensors), Settings()).weights.model == plain
+    scale = Tensor("model.layers.0.self_attn.q_proj.weight_scale_inv", (8, 8), "F32")
+    assert parts_of(HfFacts(config=stored, tensors=(*tensors, scale)), Settings()).weights.model == plain + 256
+    online = Settings(quantization=Quantisation.FP8)
+    assert parts_of(HfFacts(config=SMALL, tensors=tensors), online).weights.model < plain
+
+
 def test_a_mixture_stored_as_mxfp4_by_its_files() -> None:
     """gpt-oss: blocks of 16 bytes, scales apart; rows of 2880 are padded to 3072."""
     config = facts_of("openai/gpt-oss-20b").config

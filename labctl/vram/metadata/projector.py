@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from labctl.vram.facts import GgufFacts, Tensor
 from labctl.vram.metadata.layout import plain_type
-from labctl.vram.metadata.shape import Config, integer
+from labctl.vram.metadata.shape import Config, count, integer
 
 _MINICPM = {
     "model_type": "minicpmv", "hidden_size": 1152, "depth": 26, "intermediate_size": 4304, "num_heads": 16,
@@ -97,7 +97,7 @@ def _qwen25(vision: Config) -> Iterator[Tensor]:
     width, ff, out = (integer(vision, name) for name in ("hidden_size", "intermediate_size", "out_hidden_size"))
     merged = width * integer(vision, "spatial_merge_size", default=2) ** 2
     yield from _patches(vision, width, bias=False)
-    for index in range(integer(vision, "depth")):
+    for index in range(count(vision, "depth")):
         block = f"v.blk.{index}."
         yield from (_tensor(f"{block}{name}.weight", width) for name in ("ln1", "ln2"))
         for name in ("attn_q", "attn_k", "attn_v", "attn_out"):
@@ -115,7 +115,7 @@ def _qwen3(vision: Config) -> Iterator[Tensor]:
     merged = width * integer(vision, "spatial_merge_size", default=2) ** 2
     yield from _patches(vision, width, bias=True)
     yield Tensor("v.position_embd.weight", (width, integer(vision, "num_position_embeddings", default=2304)), "F32")
-    for index in range(integer(vision, "depth")):
+    for index in range(count(vision, "depth")):
         block = f"v.blk.{index}."
         yield from _norm(block + "ln1", width)
         yield from _norm(block + "ln2", width)
@@ -139,7 +139,7 @@ def _glm_ocr(vision: Config) -> Iterator[Tensor]:
     head = width // max(1, integer(vision, "num_heads"))
     merge = integer(vision, "spatial_merge_size", default=2)
     yield from _patches(vision, width, bias=True)
-    for index in range(integer(vision, "depth")):
+    for index in range(count(vision, "depth")):
         block = f"v.blk.{index}."
         yield from (_tensor(f"{block}{name}.weight", width) for name in ("ln1", "ln2"))
         yield from (_tensor(f"{block}{name}.weight", head) for name in ("attn_q_norm", "attn_k_norm"))
@@ -162,7 +162,7 @@ def _minicpm(vision: Config) -> Iterator[Tensor]:
     positions, queries = integer(vision, "positions"), integer(vision, "queries")
     yield from _patches(vision, width, bias=True)
     yield Tensor("v.position_embd.weight", (width, positions), "F32")
-    for index in range(integer(vision, "depth")):
+    for index in range(count(vision, "depth")):
         block = f"v.blk.{index}."
         yield from _norm(block + "ln1", width)
         yield from _norm(block + "ln2", width)

@@ -100,6 +100,23 @@ def integer(config: Config, *names: str, default: int = 0) -> int:
     return default
 
 
+def positive(config: Config, *names: str, default: int = 1) -> int:
+    """Return the number like ``integer``, and ``default`` also where it is 0: for what one divides by."""
+    return integer(config, *names) or default
+
+
+def count(config: Config, *names: str) -> int:
+    """Return a number of layers.
+
+    Raises:
+        MetadataError: it is no whole number, or more than any model has.
+    """
+    layers = integer(config, *names)
+    if layers > MAX_LAYERS:
+        raise MetadataError(summary=f"`{names[0]}` in config.json is {layers}, more than any model has")
+    return layers
+
+
 def read_shape(config: Config) -> Shape:
     """Return the shape of the language model that a ``config.json`` describes.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from labctl.vram.metadata.projector import vision_config
-from labctl.vram.metadata.shape import Config, Shape, integer
+from labctl.vram.metadata.shape import Config, Shape, integer, positive
 from labctl.vram.vllm.settings import MIB, Runner, Settings
 
 SAMPLER_BYTES = 38
@@ -98,10 +98,10 @@ def item_tokens(config: Config, settings: Settings) -> int:
     vision = vision_config(config)
     if settings.mm_item_tokens:
         return settings.mm_item_tokens
-    patch, merge = integer(vision, "patch_size", default=14), integer(vision, "spatial_merge_size", default=1)
+    patch, merge = positive(vision, "patch_size", default=14), positive(vision, "spatial_merge_size")
     kind = str(vision.get("model_type", config.get("model_type", "")))
     if kind.startswith("glm_ocr"):
-        return 9_633_792 // (patch * merge) ** 2 // integer(vision, "temporal_patch_size", default=2)
+        return 9_633_792 // (patch * merge) ** 2 // positive(vision, "temporal_patch_size", default=2)
     if kind.startswith(("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5")) or merge > 1:
         return 16_384
     side = integer(vision, "image_size", default=448)
@@ -117,7 +117,7 @@ def _encoder(config: Config, shape: Shape, settings: Settings, width: int, batch
         return Peak(0, "vision encoder", ""), 0
     tokens = max(1, item_tokens(config, settings))
     items = max(1, max(batched_tokens, tokens) // tokens)
-    merge = integer(vision, "spatial_merge_size", default=1)
+    merge = positive(vision, "spatial_merge_size")
     patches = items * tokens * merge * merge
     ff = integer(vision, "intermediate_size", default=4 * hidden)
     pixels = 3 * integer(vision, "patch_size", default=14) ** 2 * integer(vision, "temporal_patch_size", default=1)

@@ -18,7 +18,7 @@ from labctl.vram.facts import HfFacts, Tensor
 from labctl.vram.metadata.layout import Extras, architecture_of, tensors
 from labctl.vram.metadata.projector import vision_config, vision_tensors
 from labctl.vram.metadata.safetensors import BITS, tensor_bytes
-from labctl.vram.metadata.shape import Config, Shape, integer, text_config
+from labctl.vram.metadata.shape import Config, Shape, count, integer, text_config
 from labctl.vram.vllm.settings import Quantisation, Settings
 
 
@@ -36,11 +36,15 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """One parameter: its role, its extents, and the type that its file stores it in (empty when unknown)."""
+    """One parameter.
+
+    ``type`` is what its file stores it in, empty when unknown; ``kept``: vLLM keeps that type whatever is asked for.
+    """
 
     role: Role
     shape: tuple[int, ...]
     type: str = ""
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,8 @@ def weights(facts: HfFacts, shape: Shape, settings: Settings) -> Weights:
     found = _from_files(facts.tensors, shape) if facts.tensors else _from_config(facts.config, shape)
     listed = tuple(found)
     parts = settings.tensor_parallel
-    total = sum(_bytes(weight, shape, quantisation, width, parts) for weight in listed)
+    online = not isinstance(stored_quantisation(facts.config), Mapping)
+    total = sum(_stored(weight, quantisation, width, online=online) / _share(weight, shape, parts) for weight in listed)
     return Weights(
         model=math.ceil(total),
         rope=rope_bytes(facts.config, shape, width),
@@ -101,7 +106,7 @@ def quantisation_of(config: Config, settings: Settings) -> Quantisation:
     """Return how the weights are stored: as asked for, else as ``quantization_config`` says."""
     if settings.quantization is not Quantisation.NONE:
         return settings.quantization
-    stored = config.get("quantization_config", text_config(config).get("quantization_config"))
+    stored = stored_quantisation(config)
     if not isinstance(stored, Mapping):
         return Quantisation.NONE
     method = str(stored.get("quant_method", "")).lower().replace("_", "-")
@@ -112,6 +117,11 @@ def quantisation_of(config: Config, settings: Settings) -> Quantisation:
     if method == "compressed-tensors":
         return _compressed(stored)
     return known.get(method, Quantisation.NONE)
+
+
+def stored_quantisation(config: Config) -> object:
+    """Return ``quantization_config``, wherever the model has it; None when its files are plain."""
+    return config.get("quantization_config", text_config(config).get("quantization_config"))
 
 
 def _compressed(stored: Mapping[str, object]) -> Quantisation:
@@ -137,7 +147,8 @@ def rope_bytes(config: Config, shape: Shape, width: int) -> int:
     positions = shape.context
     if stretch.get("rope_type", stretch.get("type")) == "yarn":
         factor, original = stretch.get("factor"), integer(stretch, "original_max_position_embeddings")
-        positions = int(original * factor) if isinstance(factor, int | float) and original else positions
+        sane = isinstance(factor, int | float) and 1 <= factor <= 1024
+        positions = int(original * factor) if sane and original else positions
     multimodal = 4 if shape.type.startswith(("qwen2_vl", "qwen2_5_vl", "glm4v", "glm_ocr")) else 1
     tables = 2 if shape.type.startswith("gemma3") else 1
     return positions * multimodal * tables * (shape.rope or shape.head) * width
@@ -164,7 +175,7 @@ def _audio(config: Config) -> Iterator[Weight]:
     if not isinstance(audio, Mapping):
         return
     width, wide = integer(audio, "d_model"), integer(audio, "encoder_ffn_dim")
-    layers, out = integer(audio, "encoder_layers"), integer(audio, "output_dim")
+    layers, out = count(audio, "encoder_layers"), integer(audio, "output_dim")
     for _ in range(layers):
         yield Weight(Role.VISION, (width, 4 * width + 2 * wide))
     inner = integer(audio, "downsample_hidden_size", default=480)
@@ -197,7 +208,8 @@ def _from_files(listed: Sequence[Tensor], shape: Shape) -> Iterator[Weight]:
             continue
         if shape.tied and name.endswith("lm_head.weight"):
             continue
-        yield Weight(_hf_role(tensor, vision=vision), tensor.shape, tensor.type)
+        kept = tensor.type not in _FLOATS or "scale" in name.rsplit(".", 1)[-1]
+        yield Weight(_hf_role(tensor, vision=vision), tensor.shape, tensor.type, kept=kept)
 
 
 def _hf_role(tensor: Tensor, *, vision: bool) -> Role:
@@ -215,32 +227,32 @@ def _hf_role(tensor: Tensor, *, vision: bool) -> Role:
     return Role.KEY_VALUE if any(part in name for part in ("k_proj", "v_proj")) else Role.LINEAR
 
 
-def _bytes(weight: Weight, shape: Shape, quantisation: Quantisation, width: int, parts: int) -> float:
-    """Bytes of one parameter on one GPU."""
-    whole = _stored(weight, quantisation, width)
-    if weight.role is Role.SMALL or parts == 1:
-        return whole
-    if weight.role is Role.KEY_VALUE:
-        return whole / min(parts, max(1, shape.kv_heads))
-    return whole / parts
+def _share(weight: Weight, shape: Shape, parts: int) -> int:
+    """Into how many parts a parameter is divided: small ones into none, KV heads no further than their number."""
+    if weight.role is Role.SMALL:
+        return 1
+    return min(parts, max(1, shape.kv_heads)) if weight.role is Role.KEY_VALUE else parts
 
 
-def _stored(weight: Weight, quantisation: Quantisation, width: int) -> float:
-    """Bytes of one parameter before it is split over GPUs."""
+def _stored(weight: Weight, quantisation: Quantisation, width: int, *, online: bool) -> float:
+    """Bytes of one parameter before it is split over GPUs; ``online``: vLLM itself quantises while it loads."""
     values = math.prod(weight.shape)
-    if weight.type and weight.type not in _FLOATS:
+    if weight.kept:
         return _padded(weight, tensor_bytes(Tensor("", weight.shape, weight.type)), quantisation)
-    quantised = weight.role in {Role.LINEAR, Role.KEY_VALUE, Role.EXPERT} or (
-        weight.role is Role.VISION and quantisation is Quantisation.FP8
-    )
-    stored_plain = weight.type in _FLOATS and quantisation not in {Quantisation.FP8, Quantisation.BITSANDBYTES}
-    if quantisation is Quantisation.NONE or not quantised or stored_plain:
+    plain = bool(weight.type) and not online
+    if plain or not _is_quantised(weight, quantisation):
         return _vocabulary(weight, values) * width
-    if quantisation is Quantisation.MXFP4 and weight.role is not Role.EXPERT:
-        return values * width
-    if quantisation is Quantisation.MXFP4 and len(weight.shape) < 3:
-        return values * width
     return _padded(weight, values * _BITS_PER_WEIGHT[quantisation] / 8, quantisation) + _scales(weight, quantisation)
+
+
+def _is_quantised(weight: Weight, quantisation: Quantisation) -> bool:
+    """Whether a method touches such a parameter; FP8 also takes the vision tower, MXFP4 the experts' matrices only."""
+    if quantisation is Quantisation.NONE:
+        return False
+    if quantisation is Quantisation.MXFP4:
+        return weight.role is Role.EXPERT and len(weight.shape) > 2
+    vision = weight.role is Role.VISION and quantisation is Quantisation.FP8
+    return vision or weight.role in {Role.LINEAR, Role.KEY_VALUE, Role.EXPERT}
 
 
 def _scales(weight: Weight, quantisation: Quantisation) -> int:
