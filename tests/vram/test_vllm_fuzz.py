@@ -53,7 +53,7 @@ CONFIGS = st.builds(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(CONFIGS, st.sampled_from(list(Quantisation)), st.sampled_from([1, 2, 8]))
 def test_any_config_gives_a_footprint_or_a_metadata_error(
     config: dict[str, object], quantisation: Quantisation, parts: int

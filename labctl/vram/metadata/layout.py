@@ -138,7 +138,7 @@ def _extent(text: str, symbols: Mapping[str, int]) -> int:
 def _factor(text: str, symbols: Mapping[str, int]) -> int:
     numerator, _, divisor = text.partition("/")
     value = int(numerator) if numerator.isdigit() else symbols[numerator]
-    return value // symbols[divisor] if divisor else value
+    return value // max(1, symbols[divisor]) if divisor else value
 
 
 @cache

@@ -147,8 +147,8 @@ def rope_bytes(config: Config, shape: Shape, width: int) -> int:
     positions = shape.context
     if stretch.get("rope_type", stretch.get("type")) == "yarn":
         factor, original = stretch.get("factor"), integer(stretch, "original_max_position_embeddings")
-        sane = isinstance(factor, int | float) and 1 <= factor <= 1024
-        positions = int(original * factor) if sane and original else positions
+        if isinstance(factor, int | float) and 1 <= factor <= 1024 and original:
+            positions = int(original * factor)
     multimodal = 4 if shape.type.startswith(("qwen2_vl", "qwen2_5_vl", "glm4v", "glm_ocr")) else 1
     tables = 2 if shape.type.startswith("gemma3") else 1
     return positions * multimodal * tables * (shape.rope or shape.head) * width
