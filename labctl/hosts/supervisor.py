@@ -130,9 +130,10 @@ class SupervisorManager:
             self._site.shell.remove([p for p in (self._socket(conf), self._path(conf, "pidfile")) if p])
             if data:
                 logs = _logs(conf, self._expand)
-                self._site.shell.remove(logs)
-                for folder in sorted({str(Path(log).parent) for log in logs} - {self._site.folder}):
-                    self._site.shell.remove_empty(folder)
+                for folder in sorted({Path(log).parent for log in logs}):
+                    # logs of programs that are gone, and rotated ones, are named nowhere any more
+                    self._site.shell.remove(str(log) for log in folder.glob("*.log*"))
+                    self._site.shell.remove_empty(str(folder))
 
     def settle(self) -> None:
         """A program that is gone was dropped already."""

@@ -24,7 +24,8 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("supervisor", reason="the package supervisor is not installed")
 
 APPLY = """
-import pickle, sys
+import pickle, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
 from tests.hosts.labs import Lab
 sys.exit(Lab(*pickle.load(open(sys.argv[1], "rb"))).apply().exit_code)
 """
@@ -99,7 +100,7 @@ def clean(lab: Lab) -> None:
     assert set(snapshot(lab.root)) <= {"starts.txt"} if lab.root.exists() else True
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])
+@pytest.mark.parametrize("step", [2, 4, 6, 8, 10, 12])
 def test_killed_before_a_step_of_an_update(folder: Path, step: int) -> None:
     first, second = labs(folder)
     assert first.apply().ok
@@ -109,7 +110,7 @@ def test_killed_before_a_step_of_an_update(folder: Path, step: int) -> None:
     clean(second)
 
 
-@pytest.mark.parametrize("step", [1, 3, 5, 7, 9])
+@pytest.mark.parametrize("step", [1, 4, 8])
 def test_killed_before_a_step_of_the_first_apply(folder: Path, step: int) -> None:
     """Killed, and then another version is applied: what the first one made is known and goes."""
     first, second = labs(folder)
@@ -118,7 +119,7 @@ def test_killed_before_a_step_of_the_first_apply(folder: Path, step: int) -> Non
     clean(second)
 
 
-@pytest.mark.parametrize("step", [1, 2, 4, 6])
+@pytest.mark.parametrize("step", [2, 5])
 def test_killed_while_destroying(folder: Path, step: int) -> None:
     first, _ = labs(folder)
     assert first.apply().ok
@@ -126,7 +127,7 @@ def test_killed_while_destroying(folder: Path, step: int) -> None:
     clean(first)
 
 
-@pytest.mark.parametrize("delay", [0.05, 0.15, 0.3, 0.6, 1.0, 1.5])
+@pytest.mark.parametrize("delay", [0.1, 0.5, 1.2])
 def test_killed_at_any_moment(folder: Path, delay: float) -> None:
     first, second = labs(folder)
     assert first.apply().ok

@@ -1,0 +1,1 @@
+"""Runs a real host for the tests, and what is tested in it."""

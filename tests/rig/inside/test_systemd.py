@@ -1,0 +1,137 @@
+"""The systemd target against the host's own systemd."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from labctl.diagnostics import ExitCode
+from labctl.hosts import fleet
+from labctl.plan.model import Action
+from labctl.plan.observed import UnitState
+from labctl.workload import ConfigFile, Health, Native, Port, SecretRef, SecretText, Start, Workload
+from tests.rig.inside.labs import VALUE, Lab, ask, everything, out
+
+SERVE = "import http.server,os,sys; t=open(sys.argv[1]).read()+os.environ.get('TOKEN','')"
+HANDLER = (
+    "class H(http.server.BaseHTTPRequestHandler):\n"
+    "  def do_GET(s): s.send_response(200); s.end_headers(); s.wfile.write(t.encode())\n"
+    "  def log_message(s,*a): pass\n"
+    "http.server.HTTPServer(('127.0.0.1',int(sys.argv[2])),H).serve_forever()\n"
+)
+FOLDERS = ("/etc/systemd/system", "/etc/labctl", "/var/lib/labctl")
+
+
+def server(name: str, port: int, text: str = "one", **facts: object) -> Workload:
+    workload = Workload(
+        name=name,
+        host="here",
+        forms=(Native(program="/usr/bin/python3", args=("{config:serve.py}", "{config:page}", str(port))),),
+        files=(
+            ConfigFile(name="serve.py", content=SERVE.replace("; ", "\n") + "\n" + HANDLER, target="-"),
+            ConfigFile(name="page", content=text, target="-"),
+        ),
+        ports=(Port(name="http", listen=port, published=port),),
+        health=Health(path="/", interval=1, retries=2, timeout=2, start_period=15),
+        env={"TOKEN": SecretText((SecretRef("TOKEN"),))},
+    )
+    return replace(workload, **facts)  # type: ignore[arg-type]
+
+
+def unit(name: str) -> str:
+    return f"labctl-rig-{name}.service"
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    made = Lab("systemd", {"web": server("web", 8101)})
+    before = everything(*FOLDERS)
+    yield made
+    assert made.destroy().exit_code == ExitCode.OK
+    assert everything(*FOLDERS) == before
+    assert "labctl-" not in out("systemctl", "list-units", "--all", "--plain", "--no-legend")
+
+
+def test_apply_then_nothing_to_do(lab: Lab) -> None:
+    report = lab.apply()
+    assert report.ok, report.diagnostics
+    assert ask(8101) == f"one{VALUE}"
+    assert out("systemctl", "is-enabled", unit("web")) == "enabled"
+    assert lab.todo() == []
+    again = lab.apply()
+    assert again.ok
+    assert lab.done() == []
+
+
+def test_hand_edits_are_put_back(lab: Lab) -> None:
+    lab.apply()
+    path = Path("/etc/systemd/system", unit("web"))
+    path.write_text(path.read_text() + "# by hand\n")
+    assert lab.todo() == [
+        (f"etc/systemd/system/{unit('web')}", "update", "drifted"),
+        ("web", "restart", "dependency-changed"),
+    ]
+    assert lab.apply().ok
+    assert "by hand" not in path.read_text()
+    out("systemctl", "stop", unit("web"))
+    assert lab.todo() == [("web", "start", "stopped")]
+    assert lab.apply().ok
+    out("systemctl", "disable", unit("web"))
+    assert lab.todo() == [("web", "update", "not-enabled")]
+    assert lab.apply().ok
+    assert out("systemctl", "is-enabled", unit("web")) == "enabled"
+    assert lab.todo() == []
+
+
+def test_only_what_changed_restarts_in_order_and_the_rest_is_pruned(lab: Lab) -> None:
+    lab.workloads["api"] = server("api", 8102, after=("web",))
+    lab.workloads["old"] = server("old", 8103)
+    assert lab.apply().ok
+    assert lab.done().index("/web") < lab.done().index("/api")
+    started = {n: out("systemctl", "show", "-P", "ActiveEnterTimestampMonotonic", unit(n)) for n in ("web", "api")}
+    lab.workloads["web"] = server("web", 8101, "two")
+    del lab.workloads["old"]
+    assert lab.apply().ok
+    assert ask(8101).startswith("two")
+    now = {n: out("systemctl", "show", "-P", "ActiveEnterTimestampMonotonic", unit(n)) for n in ("web", "api")}
+    assert now["api"] == started["api"]
+    assert now["web"] != started["web"]
+    assert not Path("/etc/systemd/system", unit("old")).exists()
+    assert out("systemctl", "show", "-P", "LoadState", unit("old")) == "not-found"
+    assert lab.todo() == []
+
+
+def test_a_failing_unit_is_reported_with_its_log(lab: Lab) -> None:
+    lab.workloads["bad"] = server("bad", 8104, forms=(Native(program="/bin/sh", args=("-c", "echo oh no; exit 7")),))
+    report = lab.apply()
+    assert report.exit_code == ExitCode.PARTIAL
+    assert set(report.outcomes["here"].failed) == {"here/bad"}
+    assert "oh no" in lab.log()
+    assert ask(8101).startswith("one")
+    del lab.workloads["bad"]
+    assert lab.apply().ok
+
+
+def test_a_unit_file_that_systemd_dislikes_activates_nothing(lab: Lab) -> None:
+    lab.apply()
+    lab.workloads["web"] = server("web", 8101, extra={"systemd": {"Service": {"MemoryMaxx": "4G"}}})
+    report = lab.apply()
+    assert [d.code for d in report.diagnostics] == ["LAB113"]
+    assert ask(8101).startswith("one")
+    lab.workloads["web"] = server("web", 8101)
+    assert lab.apply().ok
+    assert lab.todo() == []
+
+
+def test_on_demand(lab: Lab) -> None:
+    lab.workloads["big"] = server("big", 8105, start=Start.ON_DEMAND)
+    assert lab.apply().ok
+    rows, _ = fleet.status(lab.tree())
+    assert {r.unit.name: r.seen.state for r in rows} == {"web": UnitState.RUNNING, "big": UnitState.STOPPED}
+    assert {c.action for c in lab.plan().changes} == {Action.NOOP}
+    out("systemctl", "start", unit("big"))
+    assert lab.todo() == []
+    assert fleet.logs(lab.tree(), "big", lines=5) is not None
