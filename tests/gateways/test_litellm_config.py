@@ -98,6 +98,13 @@ def test_limits_are_counted_and_enforced() -> None:
     assert "optional_pre_call_checks" not in config(ask(endpoint("a", "a")))["router_settings"]
 
 
+def test_a_limit_that_is_reached_is_no_failure_of_the_server() -> None:
+    found = config(ask(*farm(), endpoint("p", "p", parallel=2)))["model_list"]
+    policies = {m["model_name"]: m["model_info"].get("allowed_fails_policy") for m in found}
+    assert policies["chat-sfw"] == policies["p"] == {"RateLimitErrorAllowedFails": 1_000_000}
+    assert policies["embed"] is None
+
+
 def test_limits_of_the_gateway_follow_an_alias_and_are_divided() -> None:
     found = config(ask(*farm(), limits={"chat": {"rpm": "30 rpm"}}))
     assert [m["litellm_params"].get("rpm") for m in found["model_list"]][:4] == [8, 8, 7, 7]

@@ -87,12 +87,15 @@ def _references(options: LiteLLMBlock) -> Iterator[tuple[DocPath, str, At]]:
 
 
 def _circles(options: LiteLLMBlock) -> Iterator[Diagnostic]:
+    said: set[str] = set()
     for alias in options.aliases:
-        if resolve(alias, options.aliases) in options.aliases:
+        if alias not in said and resolve(alias, options.aliases) in options.aliases:
+            said |= _reached(alias, options.aliases)
             yield Diagnostic(
                 code="LAB133",
                 summary=f"the alias `{alias}` leads back to itself",
                 path=(*GATEWAY, "aliases", alias),
+                detail=f"{alias} → {' → '.join(_followed(alias, options.aliases))}",
                 hint="let it name a model that a deployment or route serves",
             )
     for key, block in (("fallbacks", options.fallbacks), ("context_fallbacks", options.context_fallbacks)):

@@ -1,6 +1,6 @@
 """LiteLLM's config.yaml as a value. Keys: docs/proxy/config_settings.md; checked against litellm 1.106.2's own types.
 
-Five things the documentation does not say, read in the source of 1.106.2 and covered by tests:
+Six things the documentation does not say, read in the source of 1.106.2 and covered by tests:
 
 - ``rpm`` and ``tpm`` count per deployment, and without ``enforce_model_rate_limits`` they are only weights of the
   shuffle (router_strategy/simple_shuffle.py): beside a sibling with a limit, a deployment without one is never picked.
@@ -8,6 +8,9 @@ Five things the documentation does not say, read in the source of 1.106.2 and co
   works is admission control, per worker (proxy/middleware/admission_control_middleware.py).
 - ``allowed_fails`` on the router takes away the protection of groups with one deployment
   (router_utils/cooldown_handlers.py): without ``cooldown_time: 0`` one dead moment makes the model unreachable.
+- A request over the limit counts as a failure of the server, which is then put aside for the whole cooldown, well into
+  the next minute (router.py ``async_routing_strategy_pre_call_checks``): ``allowed_fails_policy`` of the deployment
+  takes its own limits out of the count.
 - A retry after a 5xx may pick the dead server again, and again: only ``enable_weighted_failover`` tries every other
   server of the group (router.py ``_maybe_run_weighted_failover``; for the shuffle alone).
 - Fallbacks are found by the name that the client wrote, alias or not; their targets may be groups only.
@@ -39,6 +42,7 @@ MODES: Final[Mapping[Task, str]] = {
 }
 """``model_info.mode``: which API a health check calls (litellm_core_utils/health_check_helpers.py)."""
 
+_ENDLESS: Final = 1_000_000
 _COSTLY: Final = frozenset({Task.IMAGE, Task.SPEAK, Task.TRANSCRIBE})
 """A check is a real request, and of these it is a whole picture or recording."""
 _BY_TASK: Final = {Task.RERANK: "hosted_vllm", Task.SPEAK: "openai", Task.IMAGE: "openai"}
@@ -93,11 +97,11 @@ def _local_models(groups: Groups, options: LiteLLMBlock) -> Iterable[Values]:
         for link, rpm, tpm in zip(links, rpms, tpms, strict=True):
             parallel = (own.parallel if own else None) or link.endpoint.parallel
             limited = {"rpm": rpm, "tpm": tpm, "max_parallel_requests": parallel, "weight": 1 if mixed else None}
-            yield {
-                "model_name": name,
-                "litellm_params": _given(_parameters(link, options) | limited),
-                "model_info": _model_info(_identity(name, link.endpoint, taken), link.endpoint, options, alone=alone),
-            }
+            info = _model_info(_identity(name, link.endpoint, taken), link.endpoint, options, alone=alone)
+            if rpm or tpm or parallel:
+                info["allowed_fails_policy"] = {"RateLimitErrorAllowedFails": _ENDLESS}
+            params = _given(_parameters(link, options) | limited)
+            yield {"model_name": name, "litellm_params": params, "model_info": info}
 
 
 def _identity(name: str, endpoint: Endpoint, taken: set[str]) -> str:
