@@ -295,9 +295,37 @@ def test_caches_of_other_architectures() -> None:
     assert gemma.cache.block_bytes == 8 * 16 * 2 * 8 * 256 * 2
     assert gemma.cache.sequence_blocks(131_072) == 8192 + 5 * (192 + 1)
     hybrid = parts_of(facts_of("Qwen/Qwen3-Next-80B-A3B-Instruct"), Settings(max_model_len=4096))
-    assert hybrid.cache.block_tokens > 16
+    assert hybrid.cache.block_tokens == 544
     assert hybrid.cache.sequence_blocks(4096) == -(-4096 // hybrid.cache.block_tokens) + 3
     assert parts_of(facts_of("BAAI/bge-m3"), Settings(runner=Runner.POOLING)).sequence == 0
+
+
+QWEN35: dict[str, object] = {
+    "model_type": "qwen3_5",
+    "text_config": {
+        "model_type": "qwen3_5_text", "hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 3584,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 256, "vocab_size": 248_320,
+        "linear_num_key_heads": 16, "linear_num_value_heads": 16, "linear_key_head_dim": 128,
+        "linear_value_head_dim": 128, "linear_conv_kernel_dim": 4, "full_attention_interval": 4,
+        "tie_word_embeddings": True, "max_position_embeddings": 262_144, "mamba_ssm_dtype": "float32",
+        "rope_parameters": {"partial_rotary_factor": 0.25},
+    },
+    "vision_config": {
+        "model_type": "qwen3_5", "depth": 12, "hidden_size": 768, "intermediate_size": 3072, "num_heads": 12,
+        "patch_size": 16, "spatial_merge_size": 2, "temporal_patch_size": 2, "out_hidden_size": 1024,
+        "deepstack_visual_indexes": [], "num_position_embeddings": 2304,
+    },
+}  # fmt: skip
+"""Qwen3.5-0.8B."""
+
+
+def test_a_hybrid_s_block_size_and_weights_as_vllm_logs_them() -> None:
+    """Attention block size 544 tokens, mamba pages padded by 2.64 %, 1.72 GiB (text index file 53444975736)."""
+    parts = parts_of(HfFacts(config=QWEN35, tensors=()), Settings(max_model_len=4096, version="0.19.0"))
+    assert parts.cache.block_tokens == 544
+    state = 3 * 6144 * 2 + 16 * 128 * 128 * 4
+    assert parts.cache.block_bytes / 6 / state == pytest.approx(1.0264, abs=0.0001)
+    assert (parts.weights.model + parts.weights.rope) / GIB == pytest.approx(1.72, rel=0.005)
 
 
 def test_replicated_kv_heads_and_eager_mode() -> None:

@@ -23,6 +23,7 @@ ARCHITECTURES: Mapping[str, str] = {
     "qwen2_5_vl_text": "qwen2vl", "qwen3": "qwen3", "qwen3_moe": "qwen3moe", "qwen3_vl": "qwen3vl",
     "qwen3_vl_text": "qwen3vl", "qwen3_vl_moe": "qwen3vlmoe", "qwen3_vl_moe_text": "qwen3vlmoe",
     "qwen3_asr": "qwen3", "qwen3_asr_text": "qwen3",
+    "qwen3_5": "qwen35", "qwen3_5_text": "qwen35", "qwen3_5_moe": "qwen35moe", "qwen3_5_moe_text": "qwen35moe",
     "qwen3_next": "qwen3next", "gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3", "gemma3_text": "gemma3",
     "phi3": "phi3", "gpt_oss": "gpt-oss", "deepseek_v2": "deepseek2", "deepseek_v3": "deepseek2", "mamba": "mamba",
     "falcon_mamba": "mamba", "granite": "granite", "granitemoehybrid": "granitehybrid", "jamba": "jamba",

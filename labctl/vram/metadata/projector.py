@@ -42,7 +42,7 @@ def vision_tensors(vision: Config) -> tuple[Tensor, ...]:
     kind = str(vision.get("model_type", ""))
     if kind.startswith("qwen2_5_vl"):
         return tuple(_qwen25(vision))
-    if kind.startswith("qwen3_vl"):
+    if kind.startswith(("qwen3_vl", "qwen3_5")):
         return tuple(_qwen3(vision))
     if kind == "glm_ocr_vision":
         return tuple(_glm_ocr(vision))

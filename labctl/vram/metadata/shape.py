@@ -170,7 +170,8 @@ def read_shape(config: Config) -> Shape:
 
 _QK_NORM = frozenset(
     {"qwen3", "qwen3_moe", "qwen3_vl_text", "qwen3_vl_moe_text", "qwen3_next", "gemma3", "gemma3_text", "lfm2",
-     "lfm2_moe", "qwen3_vl", "qwen3_vl_moe", "qwen3_5_text", "qwen3_asr_text", "qwen3_asr", "hunyuan_v1_dense"}
+     "lfm2_moe", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_text", "qwen3_5_moe",
+     "qwen3_5_moe_text", "qwen3_asr_text", "qwen3_asr", "hunyuan_v1_dense"}
 )  # fmt: skip
 _TIED = frozenset({"gemma", "gemma2", "gemma3", "gemma3_text", "lfm2", "lfm2_moe", "bert", "xlm-roberta", "nomic_bert"})
 

@@ -66,8 +66,7 @@ def graphs_counted(settings: Settings) -> bool:
 
     From 0.21 on, ``VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS`` is on by default (vLLM ``envs.py``).
     """
-    numbers = [int(part) for part in settings.version.lstrip("v").split(".")[:2] if part.isdecimal()]
-    return numbers >= [0, 21]
+    return settings.release >= (0, 21)
 
 
 def _sampler(shape: Shape, settings: Settings, width: int, batched_tokens: int) -> Peak:

@@ -97,7 +97,7 @@ def parts_of(facts: HfFacts, settings: Settings) -> Parts:
     return Parts(
         shape=shape,
         weights=weights(facts, shape, settings),
-        cache=kv_cache(shape, settings, width, batched),
+        cache=kv_cache(facts.config, shape, settings, width, batched),
         peak=activation_peak(facts.config, shape, settings, width, batched),
         non_torch=non_torch(settings),
         graphs=graphs,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from labctl.vram.metadata.shape import FULL, RECURRENT, SLIDING, Shape
+from labctl.vram.metadata.shape import FULL, RECURRENT, SLIDING, Config, Shape, text_config
 from labctl.vram.vllm.settings import Settings
 
 BLOCK = 16
@@ -76,23 +76,29 @@ def layer_token_bytes(shape: Shape, settings: Settings, width: int) -> int:
     return heads * (shape.head + shape.value_head) * value
 
 
-def state_bytes(shape: Shape, settings: Settings, width: int) -> int:
-    """Bytes of one sequence's state in one recurrent layer on one GPU.
+def state_width(config: Config, width: int) -> int:
+    """Bytes of a value of a state: the model's, or 4 where its config asks for 32 bits (``mamba_ssm_dtype``)."""
+    return 4 if text_config(config).get("mamba_ssm_dtype") == "float32" else width
+
+
+def state_bytes(shape: Shape, settings: Settings, width: int, state: int) -> int:
+    """Bytes of one sequence's state in one recurrent layer on one GPU; ``state``: bytes of one value of it.
 
     Source: vLLM 0.33 ``model_executor/layers/mamba/mamba_utils.py`` (``MambaStateShapeCalculator``): the convolution's
-    tail in the model's type, the state in 32 bits (``mamba_ssm_cache_dtype`` of the hybrids).
+    tail in the model's type, and the state.
     """
     channels = shape.inner + 2 * shape.groups * shape.state
     if not shape.inner:
         return max(0, shape.conv - 1) * shape.hidden * width // settings.tensor_parallel
     tail = max(0, shape.conv - 1) * channels * width
-    return (tail + shape.inner * shape.state * 4) // settings.tensor_parallel
+    return (tail + shape.inner * shape.state * state) // settings.tensor_parallel
 
 
-def kv_cache(shape: Shape, settings: Settings, width: int, batched_tokens: int) -> Cache:
+def kv_cache(config: Config, shape: Shape, settings: Settings, width: int, batched_tokens: int) -> Cache:
     """Return the cache's geometry on one GPU; one without blocks for models that cache nothing.
 
     Args:
+        config: says how a state is stored.
         shape: of the language model.
         settings: cache type and number of GPUs.
         width: bytes of a value of the model.
@@ -102,7 +108,7 @@ def kv_cache(shape: Shape, settings: Settings, width: int, batched_tokens: int) 
     counts = {kind: shape.kinds.count(kind) for kind in (FULL, SLIDING, RECURRENT) if kind in shape.kinds}
     if shape.type in {"bert", "xlm-roberta", "nomic_bert", "roberta"} or not counts:
         return Cache(BLOCK, 0, (), 0, 0)
-    block, page = _page(counts, per_token, state_bytes(shape, settings, width))
+    block, page = _page(counts, per_token, state_bytes(shape, settings, width, state_width(config, width)))
     size = _group_size(list(counts.values()))
     groups = tuple((kind, -(-count // size)) for kind, count in counts.items())
     return Cache(

@@ -67,6 +67,11 @@ class Settings:
     version: str = "0.33.0"
 
     @property
+    def release(self) -> tuple[int, ...]:
+        """Major and minor version; empty when ``version`` is none, which counts as older than any."""
+        return tuple(int(part) for part in self.version.lstrip("v").split(".")[:2] if part.isdecimal())
+
+    @property
     def large_card(self) -> bool:
         """Whether vLLM takes its larger defaults (vLLM 0.33 ``arg_utils.py``, ``get_batch_defaults``)."""
         return self.gpu_total_bytes >= 70 * GIB

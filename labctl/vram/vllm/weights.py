@@ -90,7 +90,7 @@ def weights(facts: HfFacts, shape: Shape, settings: Settings) -> Weights:
     total = sum(_stored(weight, quantisation, width, online=online) / _share(weight, shape, parts) for weight in listed)
     return Weights(
         model=math.ceil(total),
-        rope=rope_bytes(facts.config, shape, width),
+        rope=rope_bytes(facts.config, shape, width, settings.release),
         parameters=sum(math.prod(weight.shape) for weight in listed),
         quantisation=quantisation,
         exact=bool(facts.tensors),
@@ -133,11 +133,12 @@ def _compressed(stored: Mapping[str, object]) -> Quantisation:
     return Quantisation.GPTQ if bits == 4 else Quantisation.FP8
 
 
-def rope_bytes(config: Config, shape: Shape, width: int) -> int:
+def rope_bytes(config: Config, shape: Shape, width: int, release: tuple[int, ...]) -> int:
     """Bytes of the cosine and sine table: positions · rotary width; four times the positions for multimodal rope.
 
     Source: vLLM 0.33 ``rotary_embedding/base.py`` (one table for all layers), ``mrope.py`` (``positions_factor``),
-    ``gemma3.py`` (a second table for the sliding layers).
+    ``gemma3.py`` (a second table for the sliding layers). Qwen3-VL and Qwen3.5 have the plain table in 0.33, four times
+    as much in 0.19 (a log of April 2026); when it changed between them is not known.
     """
     if shape.type in {"bert", "xlm-roberta", "mamba", "falcon_mamba", "jamba", "gpt2"} or not shape.heads:
         return 0
@@ -149,7 +150,8 @@ def rope_bytes(config: Config, shape: Shape, width: int) -> int:
         factor, original = stretch.get("factor"), integer(stretch, "original_max_position_embeddings")
         if isinstance(factor, int | float) and 1 <= factor <= 1024 and original:
             positions = int(original * factor)
-    multimodal = 4 if shape.type.startswith(("qwen2_vl", "qwen2_5_vl", "glm4v", "glm_ocr")) else 1
+    wide = ("qwen2_vl", "qwen2_5_vl", "glm4v", "glm_ocr", *(("qwen3_vl", "qwen3_5") if release < (0, 33) else ()))
+    multimodal = 4 if shape.type.startswith(wide) else 1
     tables = 2 if shape.type.startswith("gemma3") else 1
     return positions * multimodal * tables * (shape.rope or shape.head) * width
 
