@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from labctl.artefact import Unit
 from labctl.diagnostics import Diagnostic
 from labctl.hosts.base import HostError, Ref, Stopped, UnitManager
-from labctl.hosts.events import ChangeDone, LogLine
+from labctl.hosts.events import LogLine
 from labctl.hosts.health import await_healthy
 from labctl.hosts.work import Work
 from labctl.plan.ledger import confirm_unit, forget_units
@@ -186,22 +186,11 @@ class _Run:
         work, unit = self.work, self.work.units[change.name]
         work.save(confirm_unit(work.manifest, unit, work.ref(unit).group, work.artefacts, work.digests))
         work.done.append(change.address)
-        self._say(change)
+        work.finished(change)
 
     def _failed(self, change: Change, error: HostError) -> None:
         self.work.fail(change, error.diagnostic)
-        self._say(change)
-
-    def _say(self, change: Change) -> None:
-        self.work.emit(
-            ChangeDone(
-                host=change.host,
-                address=change.address,
-                kind=change.kind,
-                action=change.action,
-                problem=self.work.failed.get(change.address),
-            )
-        )
+        self.work.finished(change)
 
 
 def _was_up(change: Change) -> bool:
@@ -209,11 +198,10 @@ def _was_up(change: Change) -> bool:
 
 
 def _show_log(work: Work, manager: UnitManager, ref: Ref) -> None:
-    redact = work.secrets.redactor()
     try:
         lines: Iterator[str] = manager.logs(ref, lines=LAST_LINES, follow=False)
         for line in itertools.islice(lines, LAST_LINES * 2):
-            work.emit(LogLine(host=work.site.host, unit=ref.name, text=redact(line)))
+            work.emit(LogLine(host=work.site.host, unit=ref.name, text=work.redact(line)))
     except (HostError, OSError, Stopped):
         return
 

@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from labctl.artefact import Artefact, Tree, Unit
@@ -17,7 +17,7 @@ from labctl.hosts.observe import refs_of
 from labctl.hosts.state import write_manifest
 from labctl.plan.model import Change, Kind
 from labctl.plan.observed import Manifest, SecretDigests, UnitRecord
-from labctl.secrets import Secrets
+from labctl.secrets import Redactor, Secrets
 
 CRASH: Final = "LABCTL_TEST_CRASH"
 """Environment variable: die by SIGKILL just before the N-th step. For tests of what a power failure leaves behind."""
@@ -56,12 +56,15 @@ class Work:
     """What managers call the wanted units' projects, by unit."""
     retired: set[str] = field(default_factory=set)
     """Managers that lost a unit."""
+    redact: Redactor = field(default_factory=Redactor)
+    """Masks the secrets' values in what other programs print."""
     initial_units: Mapping[str, UnitRecord] = field(default_factory=dict)
     """The manifest's units as they were before."""
 
     def __post_init__(self) -> None:
         """Ask the managers once what they call the wanted units' projects; keep what the manifest said at first."""
         self.initial_units = dict(self.manifest.units)
+        self.redact = self.secrets.redactor()
         self.groups = {ref.name: ref.group for ref in refs_of(self.tree, Manifest(), self.managers)}
 
     @property
@@ -107,19 +110,28 @@ class Work:
             self.done.append(change.address)
         else:
             self.fail(change, problem)
+        self.finished(change)
+
+    def started(self, change: Change) -> None:
+        """Say that a change begins."""
+        self.emit(ChangeStarted(host=change.host, address=change.address, kind=change.kind, action=change.action))
+
+    def finished(self, change: Change) -> None:
+        """Say how a change went."""
+        problem = self.failed.get(change.address)
         self.emit(
             ChangeDone(
                 host=change.host, address=change.address, kind=change.kind, action=change.action, problem=problem
             )
         )
 
-    def started(self, change: Change) -> None:
-        """Say that a change begins."""
-        self.emit(ChangeStarted(host=change.host, address=change.address, kind=change.kind, action=change.action))
+    def clean(self, problem: Diagnostic) -> Diagnostic:
+        """Return a problem without the values that another program may have put into its message."""
+        return replace(problem, summary=self.redact(problem.summary), detail=self.redact(problem.detail))
 
     def fail(self, change: Change, problem: Diagnostic) -> None:
         """Record that a change could not be made."""
-        self.failed[change.address] = problem
+        self.failed[change.address] = self.clean(problem)
         self.broken.add(change.name)
 
     def skip(self, change: Change, because: str) -> None:
@@ -156,7 +168,7 @@ class Work:
             failed=dict(self.failed),
             skipped=left,
             interrupted=interrupted,
-            diagnostics=tuple(diagnostics),
+            diagnostics=tuple(self.clean(d) for d in diagnostics),
         )
 
 

@@ -29,7 +29,8 @@ def render_status(rows: Sequence[UnitStatus]) -> str:
     widths = [max(len(line[i]) for line in table) for i in range(len(_HEAD))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
     wrong = [row for row in rows if not is_fine(row)]
-    last = f"{len(rows)} units, all as wanted" if not wrong else f"{len(wrong)} of {len(rows)} units need attention"
+    count = f"{len(rows)} unit{'' if len(rows) == 1 else 's'}"
+    last = f"{count}, all as wanted" if not wrong else f"{len(wrong)} of {len(rows)} units need attention"
     return "\n".join([*lines, "", last])
 
 

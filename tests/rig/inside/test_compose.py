@@ -16,6 +16,7 @@ from labctl.workload import (
     ConfigFile,
     Container,
     Health,
+    ImageBuild,
     Mount,
     Port,
     Probe,
@@ -63,6 +64,7 @@ def server(name: str, port: int, text: str = "one", **facts: object) -> Workload
         ports=(Port(name="http", listen=80, published=port),),
         health=Health(path="/", interval=1, retries=3, timeout=2, start_period=15),
         env={"TOKEN": SecretText((SecretRef("TOKEN"),))},
+        extra={"compose": {"stop_grace_period": "1s"}},
     )
     return replace(workload, **facts)  # type: ignore[arg-type]
 
@@ -153,7 +155,7 @@ def test_a_failing_container_is_reported_with_its_log(lab: Lab) -> None:
 def test_a_file_that_compose_refuses_activates_nothing(lab: Lab) -> None:
     lab.apply()
     before = containers()
-    lab.workloads["web"] = server("web", 8201, extra={"compose": {"restrat": "always"}})
+    lab.workloads["web"] = server("web", 8201, extra={"compose": {"restrat": "always", "stop_grace_period": "1s"}})
     report = lab.apply()
     assert [d.code for d in report.diagnostics] == ["LAB111"]
     assert containers() == before
@@ -184,3 +186,29 @@ def test_without_an_engine_the_host_is_not_planned(lab: Lab) -> None:
         assert [d.code for d in plan.diagnostics] == ["LAB104"]
     finally:
         out("systemctl", "start", "docker.service")
+
+
+def test_an_image_is_built_once_and_again_when_its_files_change(lab: Lab) -> None:
+    def built(text: str) -> Workload:
+        files = {"Dockerfile": f"FROM {IMAGE}\nLABEL version={text}\nCOPY motd /motd\n", "motd": text}
+        plain = lab.workloads["web"].forms[0]
+        assert isinstance(plain, Container)
+        form = replace(plain, image="rig/built:1", build=ImageBuild(name="built", files=files))
+        return server("own", 8206, forms=(form,))
+
+    def version() -> str:
+        return out("docker", "inspect", "--format", "{{.Config.Labels.version}}", containers()["own"])
+
+    lab.workloads["own"] = built("first")
+    report = lab.apply()
+    assert report.ok, report.diagnostics
+    assert " image rig/built:1" in lab.done()
+    assert version() == "first"
+    assert lab.todo() == []
+    lab.workloads["own"] = built("second")
+    assert lab.apply().ok
+    assert version() == "second"
+    assert lab.todo() == []
+    del lab.workloads["own"]
+    assert lab.apply().ok
+    assert "rig/built" not in out("docker", "image", "ls", "--format", "{{.Repository}}")
