@@ -89,13 +89,14 @@ def _references(options: LiteLLMBlock) -> Iterator[tuple[DocPath, str, At]]:
 def _circles(options: LiteLLMBlock) -> Iterator[Diagnostic]:
     said: set[str] = set()
     for alias in options.aliases:
-        if alias not in said and resolve(alias, options.aliases) in options.aliases:
-            said |= _reached(alias, options.aliases)
+        trail = _followed(alias, options.aliases)
+        if alias in trail and alias not in said:
+            said.update(trail)
             yield Diagnostic(
                 code="LAB133",
                 summary=f"the alias `{alias}` leads back to itself",
                 path=(*GATEWAY, "aliases", alias),
-                detail=f"{alias} → {' → '.join(_followed(alias, options.aliases))}",
+                detail=" → ".join((alias, *trail)),
                 hint="let it name a model that a deployment or route serves",
             )
     for key, block in (("fallbacks", options.fallbacks), ("context_fallbacks", options.context_fallbacks)):
@@ -109,6 +110,15 @@ def _circles(options: LiteLLMBlock) -> Iterator[Diagnostic]:
                         path=(*GATEWAY, key, name, index),
                         hint="name another model",
                     )
+
+
+def _followed(alias: str, aliases: Mapping[str, str]) -> list[str]:
+    """Return the names that an alias leads to, one after another, until one comes again or is no alias."""
+    trail: list[str] = []
+    while alias in aliases and aliases[alias] not in trail:
+        alias = aliases[alias]
+        trail.append(alias)
+    return trail
 
 
 def _routes(options: LiteLLMBlock) -> Iterator[Diagnostic]:
