@@ -127,7 +127,7 @@ class Cache:
 
         All layers of a cache must have heads of one size, a multiple of 64.
         """
-        if not self.rules.modern or (self.model.arch == "lfm2" and self.model.window):
+        if not self.rules.rotations or (self.model.arch == "lfm2" and self.model.window):
             return 0, 0
         layers = [i for i in range(self.model.layers) if self.attends(i) and self.model.swa(i) == sliding]
         k = _rotation(self.type_k, {self.model.head_k(i) for i in layers}, grow=True)

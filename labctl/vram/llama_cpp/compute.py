@@ -5,38 +5,39 @@ Source: llama.cpp b11549, ``src/llama-context.cpp`` (``sched_reserve``, ``graph_
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from labctl.vram.llama_cpp import fallback
 from labctl.vram.llama_cpp.architectures import builders, known
 from labctl.vram.llama_cpp.backends import Machine
 from labctl.vram.llama_cpp.builds import Rules
 from labctl.vram.llama_cpp.cache import Cache
 from labctl.vram.llama_cpp.placement import Placement
-from labctl.vram.llama_cpp.scene import Scene
+from labctl.vram.llama_cpp.scene import MissingTensorError, Scene
 from labctl.vram.llama_cpp.scheduler import reserve
 from labctl.vram.llama_cpp.sequence import shortened
 
 
-def buffers(placement: Placement, cache: Cache, rules: Rules) -> list[int]:
-    """Bytes of the compute buffer of each GPU, then of the host.
-
-    Raises:
-        ValueError: if a file lacks a tensor that its architecture needs.
-    """
+def buffers(placement: Placement, cache: Cache, rules: Rules) -> tuple[list[int], bool]:
+    """Bytes of the compute buffer of each GPU, then of the host; and whether they are exact rather than a bound."""
     model = placement.model
     sequence = shortened(placement, cache)
     machine = Machine(placement.gpus, rules, op_offload=placement.settings.op_offload)
-    best = [0] * (placement.gpus + 1)
-    for build in builders(model.arch):
-        outputs = min(cache.tokens, reserved_outputs(cache, rules))
+    outputs = min(cache.tokens, reserved_outputs(cache, rules))
+
+    def sizes(build: Callable[[Scene], None]) -> list[int]:
         scene = Scene(placement, cache, cache.tokens, outputs, sequence)
+        build(scene)
+        return reserve(scene.graph, machine, pipeline=pipelined(placement))
+
+    best, exact = [0] * (placement.gpus + 1), known(model.arch)
+    for build in builders(model.arch):
         try:
-            build(scene)
-        except ValueError:
-            if known(model.arch):
-                raise
-            continue
-        sizes = reserve(scene.graph, machine, pipeline=pipelined(placement))
-        best = [max(pair) for pair in zip(best, sizes, strict=True)]
-    return best
+            best = [max(pair) for pair in zip(best, sizes(build), strict=True)]
+        except MissingTensorError:
+            exact = False
+            best = [max(pair) for pair in zip(best, sizes(fallback.build), strict=True)]
+    return best, exact
 
 
 def reserved_outputs(cache: Cache, rules: Rules) -> int:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from labctl.vram.facts import GgufFacts
 from labctl.vram.footprint import DeviceBytes, Footprint
 from labctl.vram.llama_cpp import explain, extras
-from labctl.vram.llama_cpp.architectures import known
 from labctl.vram.llama_cpp.builds import Rules, rules_of
 from labctl.vram.llama_cpp.cache import Cache
 from labctl.vram.llama_cpp.compute import buffers
@@ -38,13 +37,13 @@ def estimate(facts: GgufFacts, settings: Settings) -> Footprint:
     placement = Placement(Model(facts), settings, rules)
     cache = Cache(placement.model, settings, rules)
     weights, context = placement.weights, contexts(placement, cache)
-    compute = buffers(placement, cache, rules)
+    compute, exact = buffers(placement, cache, rules)
     devices = tuple(
         DeviceBytes(weights=w, context=c, compute=b)
         for w, c, b in zip(weights[:-1], context[:-1], compute[:-1], strict=True)
     )
     output = output_bytes(facts, settings, rules)
-    notes = remarks(placement)
+    notes = remarks(placement, exact=exact)
     footprint = Footprint(
         devices=devices,
         host=weights[-1] + context[-1] + compute[-1] + output,
@@ -99,12 +98,12 @@ def output_bytes(facts: GgufFacts, settings: Settings, rules: Rules) -> int:
     return 4 * floats * settings.slots
 
 
-def remarks(placement: Placement) -> tuple[str, ...]:
+def remarks(placement: Placement, *, exact: bool) -> tuple[str, ...]:
     """What makes this estimate a bound or an approximation; nothing when it is exact."""
     settings, arch = placement.settings, placement.model.arch
     notes = []
-    if not known(arch):
-        notes.append(f"llama.cpp's graph of `{arch}` is not known here: the compute buffer is an upper bound.")
+    if not exact:
+        notes.append(f"llama.cpp's graph of this `{arch}` model is not known here: the compute buffer is an upper bound.")
     if settings.backend == "vulkan":
         notes.append("Vulkan is computed with CUDA's rules; its buffers differ by a few MiB.")
     if settings.split_mode == "row" and placement.gpus > 1:

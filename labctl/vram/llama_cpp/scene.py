@@ -15,6 +15,10 @@ from labctl.vram.llama_cpp.placement import Placement
 from labctl.vram.llama_cpp.settings import Settings
 
 
+class MissingTensorError(ValueError):
+    """A model file without a tensor that the graph of its architecture needs."""
+
+
 class Scene:
     """One graph under construction.
 
@@ -67,12 +71,12 @@ class Scene:
         """Weight ``name`` of block ``il``.
 
         Raises:
-            ValueError: if the file has no such tensor.
+            MissingTensorError: if the file has no such tensor.
         """
         node = self.find(il, name)
         if node is None:
             msg = f"the model file has no tensor `blk.{il}.{name}.weight`, which `{self.model.arch}` models need"
-            raise ValueError(msg)
+            raise MissingTensorError(msg)
         return node
 
     def find(self, il: int, name: str, suffix: str = ".weight") -> Node | None:
@@ -178,7 +182,7 @@ class Scene:
         if not self.rules.modern:
             return self._scaled(chosen)
         self.graph.expand(chosen)
-        if self.model.arch not in UNMIXED:
+        if self.rules.mixed_batches and self.model.arch not in UNMIXED:
             mixed = get_rows(table, self.given("mixed tokens", "I32", self.tokens))
             self.graph.expand(mixed)
         else:
@@ -201,11 +205,11 @@ class Scene:
         arch = self.model.arch
         if self.model.real("embedding_scale") or arch in ALWAYS_SCALED:
             rows = like("SCALE", rows if rows.contiguous() else like("CONT", rows))
-        if arch in SCALED_BY_ROW and self.rules.modern:
+        if arch in SCALED_BY_ROW and self.rules.mixed_batches:
             rows = like("MUL", rows, self.given("scale rows", "F32", 1, self.tokens))
         if self.rules.modern:
             self.graph.expand(rows)
-        if arch in SCALED_AFTER or (arch in SCALED_BY_ROW and not self.rules.modern):
+        if arch in SCALED_AFTER or (arch in SCALED_BY_ROW and not self.rules.mixed_batches):
             rows = like("SCALE", rows)
         return rows
 

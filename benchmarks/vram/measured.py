@@ -1,0 +1,57 @@
+"""Real GPU logs: the parts of llama.cpp's memory whose model is known, and vLLM's where our model of it says so.
+
+The rows come from logs that others published (``measured.csv``); a part that a log does not print is left out.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from benchmarks.vram.cases import MIB, models
+from labctl.vram.llama_cpp import Settings, estimate
+
+Log = dict[str, str | float]
+
+KNOWN: dict[str, tuple[str, str, Settings]] = {
+    "Qwen3-4B": ("qwen3-4b", "Q4_K_M", Settings(context=8192, slots=4, unified_kv=True)),
+    "Mistral-7B-Instruct": (
+        "mistral-7b-v0.3",
+        "Q4_K_M",
+        Settings(context=32768, flash_attention=False, build="c392e50"),
+    ),
+}
+"""Name in ``measured.csv`` → model, quantisation and settings of the same server."""
+
+
+def compare(folder: Path) -> list[Log]:
+    """Measured and estimated MiB, part by part."""
+    path = folder / "measured.csv"
+    if not path.exists():
+        return []
+    facts = models(folder)
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [log for row in rows if row["engine"] == "llama.cpp" and row["model"] in KNOWN for log in _parts(row, facts)]
+
+
+def _parts(row: dict[str, str], facts: dict) -> list[Log]:  # type: ignore[type-arg]
+    model, quant, settings = KNOWN[row["model"]]
+    if (model, quant) not in facts:
+        return []
+    device = estimate(facts[model, quant], settings).devices[0]
+    values = {"weights_mib": device.weights, "kv_mib": device.context, "compute_or_activation_mib": device.compute}
+    return [
+        {"model": row["model"], "part": part, "measured": float(row[part]), "estimated": round(value / MIB, 2)}
+        for part, value in values.items()
+        if row[part]
+    ]
+
+
+def lines(logs: list[Log]) -> list[str]:
+    """The comparison as lines of text."""
+    if not logs:
+        return ["no measured logs of a known model in this folder"]
+    found = [f"{'measured log':34} {'part':26} {'measured MiB':>13} {'estimated MiB':>14}"]
+    found += [f"{log['model']:34} {log['part']:26} {log['measured']:13} {log['estimated']:14}" for log in logs]
+    return found
