@@ -64,7 +64,11 @@ def _later(source: EnvFile | Environment, wanted: dict[str, DocPath]) -> Iterato
         yield Diagnostic(
             code="LAB095",
             severity=Severity.WARNING,
-            summary=f"applying this lab needs {len(absent)} secrets that {where} does not define yet",
+            summary=f"applying this lab needs {_count(absent)} that {where} does not define yet",
             path=("secrets",),
             hint="it has to define " + ", ".join(absent),
         )
+
+
+def _count(names: list[str]) -> str:
+    return f"{len(names)} secret{'' if len(names) == 1 else 's'}"

@@ -70,7 +70,11 @@ def load(path: Path, overlays: Iterable[str] = ()) -> Loaded:
         return Loaded(path=folder, diagnostics=document.diagnostics)
     loaded = _take(document.value, folder)
     data = document.value.data
-    found = document.value.locate_all((*secret_problems(data), *loaded.diagnostics))
+    secrets = tuple(secret_problems(data))
+    places = {problem.path for problem in secrets}
+    # a secret where a name belongs is one mistake, not two
+    others = [d for d in loaded.diagnostics if d.path not in places]
+    found = document.value.locate_all((*secrets, *others))
     return Loaded(
         path=folder,
         diagnostics=masked((*document.diagnostics, *found), data),

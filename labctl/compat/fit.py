@@ -126,7 +126,7 @@ def _lacking(what: str, lacking: tuple[str, ...], key: str = "image") -> Problem
         key=key,
         summary=f"{subject} uses {names}, which the host's CPU does not have",
         detail="it would end with an illegal instruction when it starts",
-        hint="set `build: {cpu: baseline}`" if key == "build" else "",
+        hint="set `cpu: baseline` in `build`" if key == "build" else "",
     )
 
 

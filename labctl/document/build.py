@@ -96,7 +96,8 @@ class Builder:
             return None
         if not isinstance(root.content, Mapping):
             summary = f"the top of a lab is a mapping (`lab: …`, `hosts: …`), not {_kind(root)}"
-            self.found.append(self._error("LAB010", summary, root.place._replace(end=root.place.start + 1)))
+            hint = "start with `lab: my-lab`; lists and texts have their place below the keys"
+            self.found.append(self._error("LAB010", summary, root.place._replace(end=root.place.start + 1), hint=hint))
             return None
         return root
 

@@ -65,7 +65,8 @@ def _gpus(lab: Lab, placement: Placement, path: DocPath) -> Iterator[Diagnostic]
     refs = range(count) if placement.gpus == "all" else placement.gpus
     for i, ref in enumerate(refs):
         if (isinstance(ref, int) and not 0 <= ref < count) or (isinstance(ref, str) and ref not in uuids):
-            known = f"its cards are 0 to {count - 1}" if isinstance(ref, int) else "add the UUID to the host's `gpus`"
+            cards = f"its cards are 0 to {count - 1}" if count > 1 else "its only card is `0`"
+            known = cards if isinstance(ref, int) else "add the UUID to the host's `gpus`"
             yield Diagnostic(
                 code="LAB052",
                 summary=f"host `{placement.host}` has no GPU `{ref}`",

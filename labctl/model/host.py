@@ -47,7 +47,8 @@ class Gpu(Block):
     @model_validator(mode="after")
     def _uuids_match(self) -> Self:
         if self.uuid and len(self.uuid) != self.count:
-            conflict(f"`uuid` lists {len(self.uuid)} cards and `count` says {self.count}", "list one UUID per card")
+            listed = f"{len(self.uuid)} card{'' if len(self.uuid) == 1 else 's'}"
+            conflict(f"`uuid` lists {listed} and `count` says {self.count}", "list one UUID per card")
         return self
 
 

@@ -38,20 +38,27 @@ def literal_secrets(data: Any, path: DocPath = ()) -> Iterator[tuple[DocPath, st
 
 def secret_problems(data: Any) -> Iterator[Diagnostic]:
     """Yield a diagnostic for each secret that is written out, and for each shell-like default."""
-    for path, _ in literal_secrets(data):
+    written = [path for path, _ in literal_secrets(data)]
+    for path in written:
         yield Diagnostic(
             code="LAB096",
             summary=f"a secret is written into the lab, at `{'.'.join(map(str, path))}`",
             path=path,
-            hint="put it into the secrets source and write its name here; change the key if this file was shared",
+            hint=f"put it into the secrets source and write {_instead(path)} here; change it if this file was shared",
         )
     for path, text in substitutions(data):
+        if path in written:
+            continue
         yield Diagnostic(
             code="LAB097",
             summary=f"`{text}` would be taken as it is: labctl fills in no shell variables",
             path=path,
             hint="for a secret write `{secret: NAME}`; for anything else write the value",
         )
+
+
+def _instead(path: DocPath) -> str:
+    return "`{secret: NAME}`" if "env" in path else "its name"
 
 
 def substitutions(data: Any, path: DocPath = ()) -> Iterator[tuple[DocPath, str]]:

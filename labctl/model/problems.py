@@ -206,14 +206,19 @@ def _type_hint(wanted: str, value: object, path: DocPath) -> str:
         return f"write `{_TRUTH[value.lower()]}`: YAML 1.2 reads `{value}` as text"
     if "number" in wanted and isinstance(value, str):
         bare = value.replace("_", "").replace(",", "")
-        return f"write `{bare}` without quotes or separators" if bare.lstrip("-").isdigit() else ""
+        digits = bare.lstrip("-").isdigit()
+        return f"write `{bare}` without quotes or separators" if digits else "write digits, for example `4096`"
     if "text" in wanted and isinstance(value, int | float):
         return f'put it in quotes: `"{str(value).lower()}"`'
     if wanted == "a list" and isinstance(value, str | int):
         return f"write `[{value}]`"
     if value is None and path:
         return "write a value behind the colon, or delete the key"
-    return ""
+    return "write `name: …` for each entry, without the `-`" if wanted == "a mapping" and _is_list(value) else ""
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _wants(error: Mapping[str, Any]) -> list[str]:
@@ -270,9 +275,9 @@ def _shown(value: object) -> str:
 
 def _out_of_range(finding: _Finding, path: DocPath) -> Diagnostic:
     error = finding.error
-    limit = _LIMITS[error["type"]].format(**error["ctx"])
-    value = error["input"]
-    return Diagnostic(code="LAB025", summary=f"{_name(path)} is {_shown(value)}; it must {limit}", path=path)
+    limit, remedy = (words.format(**error["ctx"]) for words in _LIMITS[error["type"]])
+    summary = f"{_name(path)} is {_shown(error['input'])}; it must {limit}"
+    return Diagnostic(code="LAB025", summary=summary, path=path, hint=remedy)
 
 
 def _pattern(finding: _Finding, path: DocPath) -> Diagnostic:
@@ -320,17 +325,18 @@ _SHAPES: Final[Mapping[str, str]] = {
 }
 """pydantic's error type → the kind of value that it wants."""
 
-_LIMITS: Final[Mapping[str, str]] = {
-    "greater_than": "be more than {gt}",
-    "greater_than_equal": "be at least {ge}",
-    "less_than": "be less than {lt}",
-    "less_than_equal": "be at most {le}",
-    "multiple_of": "be a multiple of {multiple_of}",
-    "too_short": "have at least {min_length} entries",
-    "too_long": "have at most {max_length} entries",
-    "string_too_short": "have at least {min_length} characters",
-    "string_too_long": "have at most {max_length} characters",
+_LIMITS: Final[Mapping[str, tuple[str, str]]] = {
+    "greater_than": ("be more than {gt}", "write more than {gt}"),
+    "greater_than_equal": ("be at least {ge}", "write {ge} or more"),
+    "less_than": ("be less than {lt}", "write less than {lt}"),
+    "less_than_equal": ("be at most {le}", "write {le} or less"),
+    "multiple_of": ("be a multiple of {multiple_of}", "round it to a multiple of {multiple_of}"),
+    "too_short": ("have at least {min_length} entries", "add entries, or leave the key out"),
+    "too_long": ("have at most {max_length} entries", "remove entries"),
+    "string_too_short": ("have at least {min_length} characters", "write a longer text, or leave the key out"),
+    "string_too_long": ("have at most {max_length} characters", "write a shorter text"),
 }
+"""pydantic's error type → what the value must, and the remedy."""
 
 _PATTERNS: Final[Mapping[str, str]] = {
     NAME_PATTERN: "names have lower-case letters, digits and inner hyphens, 63 characters at most, e.g. `chat-2`",

@@ -31,7 +31,10 @@ class CaseFiles(Files):
     test = "test_case"
 
     def discover_snapshots(
-        self, *, test_location: Any, ignore_extensions: list[str] | None = None
+        self,
+        *,
+        test_location: Any,
+        ignore_extensions: list[str] | None = None,  # noqa: ARG002 - syrupy's signature
     ) -> SnapshotCollections:
         found = SnapshotCollections()
         for path in Path(self.dirname(test_location=test_location)).glob(EXPECTED):
