@@ -17,6 +17,9 @@ from labctl.vram.footprint import DeviceBytes, Footprint, Step
 
 DEFAULT_MODELS_PER_GPU = 3
 MIB = 1024**2
+PROCESS = 160 * MIB
+"""What each loaded model beyond the first takes on its GPU as a process of its own (contexts, kernels): a stated
+reserve, as large as the ledger's for the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,18 +113,20 @@ def _place(model: Model, single: Footprint, settings: Settings, devices: list[De
     needed = devices[emptiest].total + single.devices[0].total
     fits = not settings.gpu_bytes or needed <= settings.gpu_bytes
     if len(devices) == 1 or (fits and not settings.spread):
-        devices[emptiest] = _sum(devices[emptiest], single.devices[0])
+        devices[emptiest] = _with(devices[emptiest], single.devices[0])
         return
     for index, part in enumerate(estimate_one(model, settings, len(devices)).devices):
-        devices[index] = _sum(devices[index], part)
+        devices[index] = _with(devices[index], part)
 
 
-def _sum(first: DeviceBytes, second: DeviceBytes) -> DeviceBytes:
+def _with(first: DeviceBytes, second: DeviceBytes) -> DeviceBytes:
+    """Return a GPU's bytes with one more model."""
+    further = PROCESS if first.weights and second.weights else 0
     return DeviceBytes(
         weights=first.weights + second.weights,
         context=first.context + second.context,
         compute=first.compute + second.compute,
-        other=first.other + second.other,
+        other=first.other + second.other + further,
     )
 
 

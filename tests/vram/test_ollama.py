@@ -8,7 +8,7 @@ import pytest
 
 from labctl.vram.facts import GgufFacts
 from labctl.vram.metadata.catalogue import lookup
-from labctl.vram.ollama import Model, Settings, estimate, estimate_one, loaded_at_once
+from labctl.vram.ollama import PROCESS, Model, Settings, estimate, estimate_one, loaded_at_once
 
 
 def facts_of(source: str) -> GgufFacts:
@@ -29,8 +29,8 @@ def test_the_largest_models_are_summed() -> None:
     assert alone == sorted(alone, reverse=True)
     models = [EMBED, CHAT, SMALL]
     assert estimate(models, one).devices[0].total == alone[0]
-    assert estimate(models, replace(one, max_loaded=2)).devices[0].total == alone[0] + alone[1]
-    assert estimate(models, Settings()).devices[0].total == sum(alone)
+    assert estimate(models, replace(one, max_loaded=2)).devices[0].total == alone[0] + alone[1] + PROCESS
+    assert estimate(models, Settings()).devices[0].total == sum(alone) + 2 * PROCESS
     assert len(estimate(models, replace(one, max_loaded=2)).steps) == 2
 
 

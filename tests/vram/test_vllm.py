@@ -341,6 +341,8 @@ def test_a_pooling_server_has_no_sampler_and_images_can_be_switched_off() -> Non
     settings = Settings(runner=Runner.POOLING, max_model_len=2048, max_num_seqs=8, eager=True)
     image = parts_of(facts, settings).peak
     text = parts_of(facts, replace(settings, limit_mm={"image": 0, "video": 0})).peak
+    videos = parts_of(facts, replace(settings, limit_mm={"image": 0})).peak
+    assert videos == image, "vLLM allows what is not limited"
     small = parts_of(facts, replace(settings, mm_item_tokens=256)).peak
     assert (image.phase, text.phase) == ("vision encoder", "feed-forward")
     assert text.bytes < image.bytes

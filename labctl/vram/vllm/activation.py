@@ -110,7 +110,7 @@ def item_tokens(config: Config, settings: Settings) -> int:
 def _encoder(config: Config, shape: Shape, settings: Settings, width: int, batched_tokens: int) -> tuple[Peak, int]:
     """Return the vision encoder's peak on one batch of largest items, and the bytes of its outputs that stay."""
     vision = vision_config(config)
-    off = bool(settings.limit_mm) and not any(settings.limit_mm.values())
+    off = not any(settings.limit_mm.get(modality, 1) for modality in ("image", "video"))
     hidden = integer(vision, "hidden_size", "embed_dim", "width")
     if not vision or off or not hidden:
         return Peak(0, "vision encoder", ""), 0

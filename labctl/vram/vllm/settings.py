@@ -42,7 +42,8 @@ class Settings:
         tensor_parallel: GPUs that share the model.
         eager: ``--enforce-eager``: no CUDA graphs.
         runner: a pooling server (embeddings) has no sampler.
-        limit_mm: items per prompt by modality (``--limit-mm-per-prompt``); all 0 switches the encoder's profile off.
+        limit_mm: items per prompt by modality (``--limit-mm-per-prompt``); one left out is allowed; image and
+            video both 0 switch the encoder's profile off.
         mm_item_tokens: tokens of the largest image or clip; 0 takes the model family's default.
         gpu_total_bytes: what the device reports as its total, not the figure on the box.
         budget_bytes: what the server may take; None asks for the least that holds ``kv_sequences``.
