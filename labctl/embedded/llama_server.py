@@ -43,7 +43,7 @@ def _serve(settings: Mapping[str, Any]) -> int:
     try:
         server = xllamacpp.Server(_parameters(settings))
     except RuntimeError as error:
-        return _fail(f"{settings['model.path']}: {error}", 1)
+        os._exit(_fail(f"{settings['model.path']}: {error}", 1))  # its half-started threads may crash a tidy exit
     _say(f"ready on {server.listening_address}")
     signal.sigwait(_STOP)
     _say("stopped")
