@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ from labctl.hosts.work import Work
 from labctl.plan.ledger import confirm_unit, forget_units
 from labctl.plan.model import Action, Change, Kind, Reason
 from labctl.plan.order import needs
+from labctl.values import dataclass
 from labctl.workload import Start
 
 LAST_LINES: Final = 20

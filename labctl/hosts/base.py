@@ -7,7 +7,7 @@ connection implements the same few methods and gets observers, executors and man
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from labctl.artefact import HostRoot, Manager, Tree, Unit
@@ -15,6 +15,7 @@ from labctl.diagnostics import Diagnostic
 from labctl.hosts.events import Event
 from labctl.plan.model import Change
 from labctl.plan.observed import SeenFile, SeenHost, SeenUnit, UnitRecord
+from labctl.values import dataclass
 
 Emit = Callable[[Event], None]
 """Takes events as they happen. Called from the thread of the host that they belong to."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from labctl.diagnostics import Diagnostic
 from labctl.plan.model import Action, Kind
+from labctl.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

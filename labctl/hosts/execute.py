@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 
 from labctl.artefact import Tree
@@ -17,6 +17,7 @@ from labctl.hosts.work import Work
 from labctl.plan.model import Change, Kind
 from labctl.plan.observed import SecretDigests
 from labctl.secrets import Secrets
+from labctl.values import dataclass
 
 Step = Callable[[Work], None]
 

@@ -6,7 +6,7 @@ import hashlib
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 
 from labctl.artefact import HostRoot, SecretFile, Tree, Unit
@@ -24,6 +24,7 @@ from labctl.plan.model import Plan, moved
 from labctl.plan.observed import Observed, SecretDigests, SeenHost, SeenUnit, UnitState
 from labctl.plan.wire import plan_to_json
 from labctl.secrets import Secrets
+from labctl.values import dataclass
 
 AT_ONCE: Final = 8
 """Hosts worked on at the same time."""

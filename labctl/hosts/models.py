@@ -14,7 +14,6 @@ import shutil
 import time
 import urllib.parse
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +25,7 @@ from labctl.hosts.base import Emit, HostError
 from labctl.hosts.events import Progress
 from labctl.hosts.local import CHUNK, sha256, sync_folder
 from labctl.quantity import format_size
+from labctl.values import dataclass
 
 ATTEMPTS: Final = 5
 TIMEOUT: Final = 30.0

@@ -11,7 +11,6 @@ import secrets as random
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -19,6 +18,7 @@ from labctl.diagnostics import Diagnostic, Severity
 from labctl.hosts.base import HostError, Site
 from labctl.plan.observed import Manifest
 from labctl.plan.wire import WireError, manifest_from_json, manifest_to_json
+from labctl.values import dataclass
 
 MANIFEST: Final = "manifest.json"
 KEY: Final = "key"

@@ -6,7 +6,6 @@ daemon outlives the apply that started it. Programs have ``autostart=false``: la
 
 from __future__ import annotations
 
-import configparser
 import http.client
 import importlib.util
 import os
@@ -22,6 +21,7 @@ from typing import Any, Final, cast
 from labctl.artefact import Manager, Unit
 from labctl.diagnostics import Diagnostic
 from labctl.hosts.base import HostError, Ref, Site
+from labctl.hosts.supervisor_conf import SupervisorConf
 from labctl.plan.observed import SeenUnit, UnitState
 
 TIMEOUT: Final = 15.0
@@ -63,38 +63,35 @@ class SupervisorManager:
             hint='install it: pip install "labctl[local]"',
         )
 
-    def group(self, unit: Unit, definition: bytes) -> str:  # noqa: ARG002 - part of the protocol
-        """Programs belong to nothing but their daemon."""
-        return ""
+    def group(self, unit: Unit, definition: bytes) -> str:
+        """The daemon's socket: recorded, so that it can be reached even when its file is gone."""
+        return SupervisorConf.read(definition, self._site.folder, unit.project).socket
 
     def observe(self, refs: Sequence[Ref]) -> Mapping[str, SeenUnit]:
         """Ask each daemon for all its programs; without a daemon every unit is absent."""
-        seen: dict[str, SeenUnit] = {}
-        for project in sorted({ref.project for ref in refs}):
-            rpc = self._rpc(project)
-            known = {} if rpc is None else {info["name"]: info for info in rpc("getAllProcessInfo")}
-            for ref in refs:
-                if ref.project == project:
-                    seen[ref.name] = _seen(known.get(ref.id))
-        return seen
+        known: dict[str, Mapping[str, Any]] = {}
+        for project, some in _by_project(refs):
+            rpc = self._rpc(some[0])
+            infos = [] if rpc is None else rpc("getAllProcessInfo")
+            known |= {f"{project}:{info['name']}": info for info in infos}
+        return {ref.name: _seen(known.get(f"{ref.project}:{ref.id}")) for ref in refs}
 
     def validate(self, projects: Sequence[str]) -> None:
         """Read each file as supervisord does."""
         for project in projects:
-            try:
-                self._conf(project)
-            except configparser.Error as error:
-                raise HostError(_invalid(self._site.at(project), str(error))) from error
+            problem = self._conf(project).problem
+            if problem:
+                raise HostError(_invalid(self._site.at(project), problem))
 
     def begin(self, refs: Sequence[Ref]) -> None:
         """Start the daemon where it does not run. Programs are re-read one by one, by ``start`` and ``create``."""
-        for project in sorted({ref.project for ref in refs if ref.unit is not None}):
-            if self._rpc(project) is None:
-                self._launch(project)
+        for _, some in _by_project(refs):
+            if self._rpc(some[0]) is None:
+                self._launch(some[0])
 
     def start(self, ref: Ref, *, anew: bool) -> None:
         """Load the program's present definition and start it."""
-        rpc = self._need(ref.project)
+        rpc = self._need(ref)
         if anew:
             _tolerate(lambda: rpc("stopProcess", ref.id))
         self._reload(rpc, ref)
@@ -102,56 +99,49 @@ class SupervisorManager:
 
     def create(self, ref: Ref) -> None:
         """Load the program's present definition."""
-        self._reload(self._need(ref.project), ref)
+        self._reload(self._need(ref), ref)
 
     def stop(self, ref: Ref) -> None:
         """Stop the program and wait for its end."""
-        rpc = self._rpc(ref.project)
+        rpc = self._rpc(ref)
         if rpc is not None:
             _tolerate(lambda: rpc("stopProcess", ref.id))
 
     def forget(self, ref: Ref) -> None:
         """Stop the program and drop it from the daemon."""
-        rpc = self._rpc(ref.project)
+        rpc = self._rpc(ref)
         if rpc is not None:
             _tolerate(lambda: rpc("stopProcess", ref.id))
             _tolerate(lambda: rpc("removeProcessGroup", ref.id))
 
     def finish(self, refs: Sequence[Ref], *, data: bool) -> None:
         """End the daemon; remove its pid file and socket and, with ``data``, the logs."""
-        for project in sorted({ref.project for ref in refs}):
-            conf = self._conf(project)
-            rpc = self._rpc(project)
+        for project, some in _by_project(refs):
+            conf, rpc = self._conf(project), self._rpc(some[0])
             if rpc is not None:
                 pid = int(rpc("getPID"))
                 rpc("shutdown")
                 self._await_end(pid, project)
-            self._site.shell.remove([p for p in (self._socket(conf), self._path(conf, "pidfile")) if p])
-            if data:
-                logs = _logs(conf, self._expand)
-                for folder in sorted({Path(log).parent for log in logs}):
-                    # logs of programs that are gone, and rotated ones, are named nowhere any more
-                    self._site.shell.remove(str(log) for log in folder.glob("*.log*"))
-                    self._site.shell.remove_empty(str(folder))
+            self._site.shell.remove([p for p in (conf.socket, some[0].group, conf.pidfile) if p])
+            for folder in conf.log_folders if data else ():
+                # logs of programs that are gone, and rotated ones, are named nowhere any more
+                self._site.shell.remove(str(log) for log in Path(folder).glob("*.log*"))
+                self._site.shell.remove_empty(folder)
 
     def settle(self) -> None:
         """A program that is gone was dropped already."""
 
     def leftovers(self, projects: Sequence[Ref]) -> tuple[str, ...]:
         """Name daemons that still answer."""
-        return tuple(f"supervisord of {p}" for p in sorted({r.project for r in projects}) if self._rpc(p) is not None)
+        return tuple(f"supervisord of {p}" for p, some in _by_project(projects) if self._rpc(some[0]) is not None)
 
     def logs(self, ref: Ref, *, lines: int, follow: bool) -> Iterator[str]:
         """Read the program's log files, as its section names them."""
-        conf = self._conf(ref.project)
-        section = f"program:{ref.id}"
-        for key in ("stdout_logfile", "stderr_logfile"):
-            path = conf.get(section, key, fallback="")
-            if path and path not in {"NONE", "AUTO", "syslog"} and Path(self._expand(path)).exists():
-                yield from _tail(Path(self._expand(path)), lines)
-        path = conf.get(section, "stdout_logfile", fallback="")
-        if follow and path:
-            yield from self._site.shell.stream(["tail", "-n", "0", "-F", self._expand(path)])
+        paths = [p for p in self._conf(ref.project).logs_of(ref.id) if Path(p).exists()]
+        for path in paths:
+            yield from _tail(Path(path), lines)
+        if follow and paths:
+            yield from self._site.shell.stream(["tail", "--quiet", "-n", "0", "-F", *paths])
 
     def _reload(self, rpc: Call, ref: Ref) -> None:
         """Make the daemon hold this program's definition from the file, touching no other program."""
@@ -163,27 +153,26 @@ class SupervisorManager:
         if ref.id in changed or ref.id in added:
             _tolerate(lambda: rpc("addProcessGroup", ref.id))
 
-    def _launch(self, project: str) -> None:
-        conf = self._conf(project)
-        if len(self._socket(conf).encode()) > SOCKET_PATH_LIMIT:
-            raise HostError(_too_long(self._socket(conf)))
+    def _launch(self, ref: Ref) -> None:
+        conf, project = self._conf(ref.project), self._site.at(ref.project)
+        if len(conf.socket.encode()) > SOCKET_PATH_LIMIT:
+            raise HostError(_too_long(conf.socket))
         self._prepare_folders(conf)
         # a fixed environment: what runs must not depend on the terminal that apply was typed into, nor see its secrets
         kept = {name: os.environ[name] for name in KEPT_ENVIRONMENT if name in os.environ}
         variables = [f"{name}={value}" for name, value in kept.items()]
         # without -n supervisord puts itself into the background, in a session of its own
-        daemon = [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", self._site.at(project)]
+        daemon = [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-c", project]
         ran = self._site.shell.run(
             ["env", "-i", *variables, f"LABCTL_PYTHON={sys.executable}", *daemon], cwd=self._site.folder, timeout=60
         )
         if not ran.ok:
-            raise HostError(_invalid(self._site.at(project), ran.tail()))
+            raise HostError(_invalid(project, ran.tail()))
         deadline = time.monotonic() + TIMEOUT
-        while self._rpc(project) is None:
+        while self._rpc(ref) is None:
             if time.monotonic() > deadline:
-                log = self._path(conf, "logfile")
-                tail = "\n".join(_tail(Path(log), 20)) if log and Path(log).exists() else ""
-                raise HostError(_invalid(self._site.at(project), f"supervisord did not come up\n{tail}"))
+                tail = "\n".join(_tail(Path(conf.logfile), 20)) if Path(conf.logfile).is_file() else ""
+                raise HostError(_invalid(project, f"supervisord did not come up\n{tail}"))
             time.sleep(0.05)
 
     def _await_end(self, pid: int, project: str) -> None:
@@ -195,54 +184,37 @@ class SupervisorManager:
                 )
             time.sleep(0.05)
 
-    def _prepare_folders(self, conf: configparser.RawConfigParser) -> None:
+    def _prepare_folders(self, conf: SupervisorConf) -> None:
         """Make the folders of logs, pid file and socket: supervisord refuses to start without them."""
-        paths = [self._socket(conf), self._path(conf, "pidfile"), *_logs(conf, self._expand)]
-        for path in paths:
-            if path:
-                self._site.shell.make_folders(str(Path(path).parent))
-        child = self._path(conf, "childlogdir")
-        if child:
-            self._site.shell.make_folders(child)
+        parents = {str(Path(p).parent) for p in (conf.socket, conf.pidfile) if p}
+        for folder in sorted({*parents, *conf.log_folders}):
+            self._site.shell.make_folders(folder)
 
-    def _conf(self, project: str) -> configparser.RawConfigParser:
+    def _conf(self, project: str) -> SupervisorConf:
         content = self._site.shell.read(self._site.at(project)) or b""
-        conf = configparser.RawConfigParser(inline_comment_prefixes=(";", "#"), strict=True)
-        conf.read_string(content.decode())
-        return conf
+        return SupervisorConf.read(content, self._site.folder, project)
 
-    def _path(self, conf: configparser.RawConfigParser, key: str) -> str:
-        value = conf.get("supervisord", key, fallback="")
-        return self._expand(value) if value else ""
+    def _rpc(self, ref: Ref) -> Call | None:
+        """Return a way to call the daemon, None when it does not run.
 
-    def _socket(self, conf: configparser.RawConfigParser) -> str:
-        value = conf.get("unix_http_server", "file", fallback="")
-        return self._expand(value) if value else ""
+        It is looked for where the file on the host says, where the lab says and where it was last started: somebody
+        may have edited or deleted the file.
+        """
+        recorded = ref.record.group if ref.record is not None else ""
+        for path in dict.fromkeys((self._conf(ref.project).socket, ref.group, recorded)):
+            if path and Path(path).exists():
+                call = Call(path)
+                try:
+                    call("getState")
+                except (ConnectionError, FileNotFoundError):
+                    continue
+                return call
+        return None
 
-    def _expand(self, value: str) -> str:
-        """Resolve a path of the configuration as supervisord does; relative ones start at the host's root."""
-        value = value.replace("%(here)s", f"{self._site.folder}/{self._project_folder}".rstrip("/"))
-        return value if value.startswith("/") else f"{self._site.folder}/{value}"
-
-    _project_folder = ""
-
-    def _rpc(self, project: str) -> Call | None:
-        """Return a way to call the daemon, None when it does not run."""
-        self._project_folder = project.rpartition("/")[0]
-        path = self._socket(self._conf(project))
-        if not path or not Path(path).exists():
-            return None
-        call = Call(path)
-        try:
-            call("getState")
-        except (ConnectionError, FileNotFoundError):
-            return None
-        return call
-
-    def _need(self, project: str) -> Call:
-        rpc = self._rpc(project)
+    def _need(self, ref: Ref) -> Call:
+        rpc = self._rpc(ref)
         if rpc is None:
-            raise HostError(Diagnostic(code="LAB116", summary=f"supervisord of `{project}` does not answer"))
+            raise HostError(Diagnostic(code="LAB116", summary=f"supervisord of `{ref.project}` does not answer"))
         return rpc
 
 
@@ -297,11 +269,9 @@ def _seen(info: Mapping[str, Any] | None) -> SeenUnit:
     return SeenUnit(state=state, detail=str(info["spawnerr"] or info["description"]), since=since)
 
 
-def _logs(conf: configparser.RawConfigParser, expand: Callable[[str], str]) -> list[str]:
-    """Return every log file that the configuration names, sorted."""
-    keys = ("logfile", "stdout_logfile", "stderr_logfile")
-    named = {conf.get(section, key, fallback="") for section in conf.sections() for key in keys}
-    return sorted(expand(v) for v in named if v and v not in {"NONE", "AUTO", "syslog"} and not v.startswith("/dev/"))
+def _by_project(refs: Sequence[Ref]) -> list[tuple[str, list[Ref]]]:
+    """Group units by their configuration file, sorted."""
+    return [(project, [r for r in refs if r.project == project]) for project in sorted({r.project for r in refs})]
 
 
 def _tail(path: Path, lines: int) -> list[str]:

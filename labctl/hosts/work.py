@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 
 from labctl.artefact import Artefact, Tree, Unit
@@ -18,6 +18,7 @@ from labctl.hosts.state import write_manifest
 from labctl.plan.model import Change, Kind
 from labctl.plan.observed import Manifest, SecretDigests, UnitRecord
 from labctl.secrets import Redactor, Secrets
+from labctl.values import dataclass
 
 CRASH: Final = "LABCTL_TEST_CRASH"
 """Environment variable: die by SIGKILL just before the N-th step. For tests of what a power failure leaves behind."""

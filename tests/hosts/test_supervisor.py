@@ -115,6 +115,17 @@ def test_what_went_away_comes_back(lab: Lab, how: str) -> None:
     assert not lab.plan().applyable
 
 
+@pytest.mark.parametrize("how", ["deleted", "garbled"])
+def test_a_daemon_whose_file_is_gone_is_still_ended(lab: Lab, how: str) -> None:
+    lab.apply()
+    conf = lab.root / "supervisord.conf"
+    conf.unlink() if how == "deleted" else conf.write_text("[garbage\n")
+    assert reasons(lab) == {"supervisord.conf": "missing" if how == "deleted" else "drifted"}
+    assert lab.destroy().ok
+    with pytest.raises(OSError, match="refused"):
+        ask(lab, "web")
+
+
 def test_a_removed_workload_is_pruned_and_nothing_else(lab: Lab) -> None:
     lab.programs["old"] = Program(port=free_port())
     lab.apply()
