@@ -90,7 +90,7 @@ def _single(row: Row, known: dict[tuple[str, str], GgufFacts], build: str) -> It
         return
     settings = _settings(row, build)
     if settings.backend == "cpu":
-        parts, device, group = ("host_model_mib", "host_kv_mib", "host_compute_mib", "output_mib"), -1, "CPU only"
+        parts, device, group = ("model_mib", "kv_mib", "compute_mib", "output_mib"), -1, "CPU only"
     else:
         parts, device = ("model_mib", "kv_mib", "compute_mib"), 0
         group = _group(facts, settings)

@@ -7,22 +7,24 @@ with Turing or later tensor cores), ``ggml/src/ggml-backend.cpp`` (host buffers)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from labctl.vram.llama_cpp.builds import Rules
 from labctl.vram.llama_cpp.graph import VIEW_OPS, Node
-from labctl.vram.llama_cpp.quants import block, is_quantized, pad, row_padding_bytes
-
-CUDA_ALIGNMENT = 128
-HOST_ALIGNMENT = 32
-"""Bytes. ``TENSOR_ALIGNMENT`` of host memory; CUDA's buffer type asks for 128."""
+from labctl.vram.llama_cpp.quants import (
+    CUDA_ALIGNMENT,
+    HOST_ALIGNMENT,
+    block,
+    is_quantized,
+    pad,
+    row_padding_bytes,
+)
 
 _FLASH_EQUAL = frozenset({40, 64, 72, 80, 96, 112, 128, 256})
 """Head sizes with a flash-attention kernel whenever K and V have the same size."""
 _FLASH_KV_TYPES = frozenset({"F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"})
 _NO_MATRIX = frozenset({"TQ1_0", "TQ2_0", "I8", "I16", "I32", "I64", "F64", "Q8_1"})
-_BATCHLESS = frozenset({"GET_ROWS"})
-_CPU_ONLY = frozenset({"MAP_CUSTOM", "WIN_PART", "WIN_UNPART", "GET_REL_POS", "ADD_REL_POS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ def _arithmetic(node: Node) -> bool:
     return types <= {"F32", "F16"} or (node.type == node.sources[0].type == "BF16")
 
 
-_CHECKS = {
+_CHECKS: dict[str, Callable[[Node], bool]] = {
     "MUL_MAT": _mul_mat,
     "MUL_MAT_ID": _mul_mat,
     "GET_ROWS": _get_rows,
@@ -146,17 +148,11 @@ _CHECKS = {
     "CONCAT": _concat,
     "SSM_SCAN": _ssm_scan,
     "SSM_CONV": lambda node: node.sources[0].ne[1] % 128 == 0,
-    "NORM": lambda node: node.sources[0].contiguous_rows(),
-    "RMS_NORM": lambda node: node.sources[0].contiguous_rows(),
-    "L2_NORM": lambda node: node.sources[0].contiguous_rows(),
     "ADD": _arithmetic,
     "SUB": _arithmetic,
     "MUL": _arithmetic,
     "DIV": _arithmetic,
     "REPEAT": lambda node: node.sources[0].type in {"F32", "F16"},
     "ROPE": lambda node: node.sources[0].nb[0] <= 4,
-    "UNSUPPORTED": lambda node: False,
 }
 """Operation → whether CUDA runs this one; operations not listed always run."""
-
-__all__ = ["CUDA_ALIGNMENT", "HOST_ALIGNMENT", "VIEW_OPS", "Machine", "flash_runs"]

@@ -10,10 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from labctl.vram.llama_cpp.backends import CUDA_ALIGNMENT, HOST_ALIGNMENT
 from labctl.vram.llama_cpp.builds import Rules
 from labctl.vram.llama_cpp.model import NO_CACHE, Model
-from labctl.vram.llama_cpp.quants import is_quantized, pad, row_bytes, row_padding_bytes
+from labctl.vram.llama_cpp.quants import (
+    CUDA_ALIGNMENT,
+    HOST_ALIGNMENT,
+    is_quantized,
+    pad,
+    row_bytes,
+    row_padding_bytes,
+)
 from labctl.vram.llama_cpp.settings import Settings
 
 
@@ -127,6 +133,13 @@ class Cache:
 
         All layers of a cache must have heads of one size, a multiple of 64.
         """
+        return self._rotations[sliding]
+
+    @cached_property
+    def _rotations(self) -> dict[bool, tuple[int, int]]:
+        return {sliding: self._rotations_of(sliding=sliding) for sliding in (False, True)}
+
+    def _rotations_of(self, *, sliding: bool) -> tuple[int, int]:
         if not self.rules.rotations or (self.model.arch == "lfm2" and self.model.window):
             return 0, 0
         layers = [i for i in range(self.model.layers) if self.attends(i) and self.model.swa(i) == sliding]

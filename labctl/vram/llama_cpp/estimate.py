@@ -10,7 +10,7 @@ from labctl.vram.llama_cpp import explain, extras
 from labctl.vram.llama_cpp.builds import Rules, rules_of
 from labctl.vram.llama_cpp.cache import Cache
 from labctl.vram.llama_cpp.compute import buffers
-from labctl.vram.llama_cpp.model import Model
+from labctl.vram.llama_cpp.model import model_of
 from labctl.vram.llama_cpp.placement import Placement
 from labctl.vram.llama_cpp.quants import block, is_quantized
 from labctl.vram.llama_cpp.settings import Settings
@@ -34,7 +34,7 @@ def estimate(facts: GgufFacts, settings: Settings) -> Footprint:
     """
     rules = rules_of(settings.build)
     check(settings)
-    placement = Placement(Model(facts), settings, rules)
+    placement = Placement(model_of(facts), settings, rules)
     cache = Cache(placement.model, settings, rules)
     weights, context = placement.weights, contexts(placement, cache)
     compute, exact = buffers(placement, cache, rules)
@@ -91,7 +91,7 @@ def contexts(placement: Placement, cache: Cache) -> list[int]:
 
 def output_bytes(facts: GgufFacts, settings: Settings, rules: Rules) -> int:
     """Bytes of the host's output buffer: logits and embeddings of one token per slot (``output_reserve``)."""
-    model = Model(facts)
+    model = model_of(facts)
     floats = facts.vocab if model.output_name is not None or rules.modern else 0
     if settings.embeddings:
         floats += model.embd

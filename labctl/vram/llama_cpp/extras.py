@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from labctl.vram.facts import GgufFacts
 from labctl.vram.footprint import DeviceBytes, Footprint, Step
-from labctl.vram.llama_cpp.placement import tensor_bytes
+from labctl.vram.llama_cpp.model import tensor_bytes
 from labctl.vram.llama_cpp.settings import Settings
 
 _BLOCK = re.compile(r"blk\.(\d+)\.")

@@ -6,14 +6,29 @@ Source of keys and defaults: llama.cpp b11549, ``src/llama-model.cpp`` (``load_h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
-from labctl.vram.facts import GgufFacts, Scalar, Tensor, Value
+from labctl.vram.facts import GgufFacts, Tensor, Value
+from labctl.vram.llama_cpp.quants import CUDA_ALIGNMENT, HOST_ALIGNMENT, block, pad, row_padding_bytes
+
+_RECENT: dict[int, Model] = {}
+_KEPT = 64
 
 
-@dataclass(frozen=True)
+def model_of(facts: GgufFacts) -> Model:
+    """The ``Model`` of a header; the same one for the same object, since much of it is worth computing once."""
+    model = _RECENT.get(id(facts))
+    if model is None or model.facts is not facts:
+        if len(_RECENT) >= _KEPT:
+            _RECENT.clear()
+        model = _RECENT[id(facts)] = Model(facts)
+    return model
+
+
+@dataclass(frozen=True, eq=False)
 class Model:
     """One model file."""
 
@@ -31,6 +46,23 @@ class Model:
             msg = "the file has no `general.architecture`: it is not a llama.cpp model"
             raise ValueError(msg)
         return arch
+
+    @cached_property
+    def weights(self) -> tuple[Weight, ...]:
+        """Every tensor that llama.cpp loads, with its bytes; appended prediction blocks are skipped."""
+        found = (Weight.of(t) for t in self.facts.tensors)
+        return tuple(w for w in found if w.block is None or w.block < self.layers)
+
+    @cached_property
+    def patterns(self) -> tuple[list[int], list[int]]:
+        """For each block, a number that equal blocks share: by names and shapes, and by these and types."""
+        plain: list[list[Hashable]] = [[] for _ in range(self.layers)]
+        typed: list[list[Hashable]] = [[] for _ in range(self.layers)]
+        for weight in self.weights:
+            if weight.block is not None:
+                plain[weight.block].append((weight.suffix, weight.tensor.shape))
+                typed[weight.block].append((weight.suffix, weight.tensor.shape, weight.tensor.type))
+        return _numbered(plain), _numbered(typed)
 
     @cached_property
     def tensors(self) -> Mapping[str, Tensor]:
@@ -95,23 +127,35 @@ class Model:
 
     def heads(self, il: int) -> int:
         """Query heads of a layer."""
-        return self.at("attention.head_count", il)
+        return self._shapes[il][0]
 
     def kv_heads(self, il: int) -> int:
         """Key and value heads of a layer."""
-        return self.at("attention.head_count_kv", il, self.heads(il))
+        return self._shapes[il][1]
 
     def head_k(self, il: int) -> int:
         """Elements of a key head."""
-        if self.swa(il) and self.get("attention.key_length_swa") is not None:
-            return self.number("attention.key_length_swa")
-        return self.number("attention.key_length", self._head_default)
+        return self._shapes[il][2]
 
     def head_v(self, il: int) -> int:
         """Elements of a value head."""
-        if self.swa(il) and self.get("attention.value_length_swa") is not None:
-            return self.number("attention.value_length_swa")
-        return self.number("attention.value_length", self._head_default)
+        return self._shapes[il][3]
+
+    @cached_property
+    def _shapes(self) -> list[tuple[int, int, int, int]]:
+        """Query heads, KV heads, key and value head size of each block."""
+        found = []
+        for il in range(self.all_layers):
+            heads = self.at("attention.head_count", il, 0)
+            kv = self.at("attention.head_count_kv", il, heads)
+            found.append((heads, kv, self._head_size("key", il), self._head_size("value", il)))
+        return found
+
+    def _head_size(self, kind: str, il: int) -> int:
+        sliding = self.get(f"attention.{kind}_length_swa")
+        if sliding is not None and self.swa(il):
+            return self.number(f"attention.{kind}_length_swa")
+        return self.number(f"attention.{kind}_length", self._head_default)
 
     @cached_property
     def _head_default(self) -> int:
@@ -145,6 +189,13 @@ class Model:
 
     def swa(self, il: int) -> bool:
         """Whether a layer attends to a sliding window only."""
+        return self._sliding[il]
+
+    @cached_property
+    def _sliding(self) -> list[bool]:
+        return [self._slides_at(il) for il in range(self.all_layers)]
+
+    def _slides_at(self, il: int) -> bool:
         if not self.window or il >= self.layers or self.recurrent(il):
             return False
         pattern = self.get("attention.sliding_window_pattern")
@@ -159,6 +210,13 @@ class Model:
 
     def recurrent(self, il: int) -> bool:
         """Whether a layer keeps a recurrent state instead of a cache."""
+        return self._recurring[il]
+
+    @cached_property
+    def _recurring(self) -> list[bool]:
+        return [self._recurs(il) for il in range(self.all_layers)]
+
+    def _recurs(self, il: int) -> bool:
         if self.arch in RECURRENT:
             return True
         if self.arch in FULL_EVERY:
@@ -185,6 +243,40 @@ class Model:
         if self.arch in NO_LOGITS:
             return None
         return "token_embd.weight" if "token_embd.weight" in self.tensors else None
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """One tensor of the file: block (None outside the blocks), name within it, bytes on the host and on a GPU."""
+
+    tensor: Tensor
+    block: int | None
+    suffix: str
+    host_bytes: int
+    gpu_bytes: int
+
+    @staticmethod
+    def of(tensor: Tensor) -> Weight:
+        """Split the name and compute the sizes."""
+        head, _, rest = tensor.name.partition(".")
+        number, _, suffix = rest.partition(".")
+        inside = head == "blk" and number.isdigit()
+        sizes = (tensor_bytes(tensor, host=host) for host in (True, False))
+        return Weight(tensor, int(number) if inside else None, suffix if inside else tensor.name, *sizes)
+
+
+def tensor_bytes(tensor: Tensor, *, host: bool) -> int:
+    """Bytes of a weight in a buffer, alignment and CUDA's row padding included."""
+    per, size = block(tensor.type)
+    nbytes = prod(tensor.shape) // per * size
+    if host:
+        return pad(nbytes, HOST_ALIGNMENT)
+    return pad(nbytes + row_padding_bytes(tensor.type, tensor.shape[0]), CUDA_ALIGNMENT)
+
+
+def _numbered(items: list[list[Hashable]]) -> list[int]:
+    numbers: dict[Hashable, int] = {}
+    return [numbers.setdefault(tuple(item), len(numbers)) for item in items]
 
 
 _FIXED_WINDOW = {"gemma2": 4096, "exaone-moe": 128}
@@ -245,5 +337,3 @@ MULTI_POSITION = frozenset(
     }
 )  # fmt: skip
 """Architectures that use multimodal rotary positions when the file has sections for them."""
-
-__all__ = ["ENCODERS", "FULL_EVERY", "NO_CACHE", "NO_LOGITS", "RECURRENT", "SLIDING", "Model", "Scalar"]

@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from math import prod
 from struct import pack, unpack
 
-from labctl.vram.facts import Tensor
-from labctl.vram.llama_cpp.backends import CUDA_ALIGNMENT, HOST_ALIGNMENT
 from labctl.vram.llama_cpp.builds import Rules
-from labctl.vram.llama_cpp.model import Model
-from labctl.vram.llama_cpp.quants import block, pad, row_padding_bytes
+from labctl.vram.llama_cpp.model import Model, Weight
 from labctl.vram.llama_cpp.settings import Settings
 
 _INPUT = ("token_embd.", "token_types.", "position_embd.", "per_layer_token_embd.")
 """Tensors that always stay on the host (``LLM_TENSOR_LAYER_INPUT``)."""
-_BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
 _EXPERTS = re.compile(r"ffn_(up|down|gate|gate_up)_(ch|)exps")
 _ROPE = re.compile(r"rope_(freqs|factors_(long|short))")
 
@@ -81,22 +76,18 @@ class Placement:
         """Device of the output layer."""
         return self.layer(self.model.all_layers)
 
-    def homes(self, tensor: Tensor) -> Iterator[int]:
+    def homes(self, weight: Weight) -> Collection[int]:
         """Devices that hold a copy of a tensor."""
-        name = tensor.name
-        match = _BLOCK.match(name)
-        if match:
-            yield self.block_tensor(int(match[1]), match[2])
-        elif _ROPE.match(name):
-            yield from {self.layer(il) for il in range(self.model.all_layers)}
-        elif name.startswith(_INPUT):
-            yield self.gpus
-            if name == self.model.output_name:
-                yield self.output
-        elif name.startswith("token_embd_norm."):
-            yield self.output if self.model.arch in {"lfm2", "lfm2moe"} else self.layer(0)
-        else:
-            yield self.output
+        name = weight.tensor.name
+        if weight.block is not None:
+            return (self.block_tensor(weight.block, weight.suffix),)
+        if _ROPE.match(name):
+            return {self.layer(il) for il in range(self.model.all_layers)}
+        if name.startswith(_INPUT):
+            return {self.gpus, self.output} if name == self.model.output_name else (self.gpus,)
+        if name.startswith("token_embd_norm."):
+            return (self.output if self.model.arch in {"lfm2", "lfm2moe"} else self.layer(0),)
+        return (self.output,)
 
     def block_tensor(self, il: int, suffix: str) -> int:
         """Device of tensor ``suffix`` of block ``il``."""
@@ -116,16 +107,15 @@ class Placement:
     def weights(self) -> list[int]:
         """Bytes of weights on each GPU, then on the host."""
         sums = [0] * (self.gpus + 1)
-        for tensor in self.model.facts.tensors:
-            if self.unused(tensor.name):
-                continue
-            for device in self.homes(tensor):
-                size = tensor_bytes(tensor, host=device == self.gpus)
-                if self.by_rows and device < self.gpus and len(tensor.shape) > 1:
+        for weight in self.model.weights:
+            for device in self.homes(weight):
+                if device == self.gpus:
+                    sums[device] += weight.host_bytes
+                elif self.by_rows and len(weight.tensor.shape) > 1:
                     for gpu, share in enumerate(self._row_shares):
-                        sums[gpu] += int(size * share)
+                        sums[gpu] += int(weight.gpu_bytes * share)
                 else:
-                    sums[device] += size
+                    sums[device] += weight.gpu_bytes
         return sums
 
     @property
@@ -136,20 +126,6 @@ class Placement:
     @cached_property
     def _row_shares(self) -> list[float]:
         return [b - a for a, b in zip([0.0, *self._split_points], self._split_points, strict=False)]
-
-    def unused(self, name: str) -> bool:
-        """Whether llama.cpp skips a tensor of the file (``TENSOR_SKIP``)."""
-        match = _BLOCK.match(name)
-        return bool(match) and int(match[1]) >= self.model.layers if match else False
-
-
-def tensor_bytes(tensor: Tensor, *, host: bool) -> int:
-    """Bytes of a weight in a buffer, alignment and CUDA's row padding included."""
-    per, size = block(tensor.type)
-    nbytes = prod(tensor.shape) // per * size
-    if host:
-        return pad(nbytes, HOST_ALIGNMENT)
-    return pad(nbytes + row_padding_bytes(tensor.type, tensor.shape[0]), CUDA_ALIGNMENT)
 
 
 def _f32(value: float) -> float:

@@ -45,7 +45,10 @@ BLOCKS: dict[str, tuple[int, int]] = {
 """Type name → (elements per block, bytes per block)."""
 
 ROW_PADDING = 512
-"""CUDA pads the last row of a quantised tensor to this many elements (``MATRIX_ROW_PADDING``, ``ggml-cuda/common.cuh``)."""
+"""CUDA pads the last row of a quantised tensor to this many elements (``MATRIX_ROW_PADDING``, ``ggml-cuda``)."""
+CUDA_ALIGNMENT = 128
+HOST_ALIGNMENT = 32
+"""Bytes. ``TENSOR_ALIGNMENT`` of host memory; CUDA's buffer type asks for 128."""
 
 
 def block(type_name: str) -> tuple[int, int]:

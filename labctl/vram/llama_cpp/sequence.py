@@ -24,27 +24,16 @@ PERIODIC = {"llama4": 4, "smollm3": 4, "exaone4": 4}
 def shortened(placement: Placement, cache: Cache) -> list[int]:
     """Indices of the blocks to build, in order."""
     model = placement.model
-    suffixes: dict[int, list[Hashable]] = {il: [] for il in range(model.layers)}
-    for tensor in model.facts.tensors:
-        head, _, rest = tensor.name.partition(".")
-        number, _, suffix = rest.partition(".")
-        if head != "blk" or not number.isdigit() or int(number) not in suffixes:
-            continue
-        device = placement.block_tensor(int(number), suffix)
-        kind = tensor.type if device == placement.gpus else None
-        suffixes[int(number)].append((suffix, tensor.shape, device, kind))
     period = PERIODIC.get(model.arch, 0)
-    kinds = [
-        (
-            tuple(suffixes[il]),
-            placement.layer(il),
-            model.swa(il),
-            model.recurrent(il),
-            cache.attends(il),
-            period and il % period,
-        )
-        for il in range(model.layers)
-    ]
+    plain, typed = model.patterns
+    experts = placement.settings.cpu_moe_layers
+    kinds = []
+    for il in range(model.layers):
+        device = placement.layer(il)
+        by_type = device == placement.gpus or il < experts
+        pattern = (by_type, typed[il] if by_type else plain[il], il < experts)
+        place = (device, model.swa(il), model.recurrent(il), cache.attends(il), period and il % period)
+        kinds.append((pattern, place))
     return cut(kinds)
 
 
