@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import TypeVar
 
 from labctl.diagnostics import DocPath
+from labctl.values import dataclass
 from labctl.workload import Health, SecretText, Start
 
 

@@ -8,9 +8,11 @@ its ``span`` in. Views turn the same object into text or JSON.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import Generic, TypeVar
+
+from labctl.values import dataclass
 
 DocPath = tuple[str | int, ...]
 """Keys and list indices from the top of the document, e.g. ``("hosts", "ash", "gpus", 0, "model")``."""

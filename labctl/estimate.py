@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from labctl.diagnostics import Diagnostic, LabctlError
@@ -12,6 +11,7 @@ from labctl.model.deployment import Deployment
 from labctl.placed import Server
 from labctl.resolve.lab import PlacedLab
 from labctl.resolve.remedies import largest_context
+from labctl.values import dataclass
 from labctl.vram.footprint import Footprint
 
 CEILING = 1 << 21

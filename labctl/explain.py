@@ -6,9 +6,10 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+
+from labctl.values import dataclass
 
 _CODE = re.compile(r"(?:lab)?[-_ ]?(\d{1,3})", re.IGNORECASE)
 

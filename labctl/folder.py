@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from labctl.artefact import File, ModelFile, SecretFile, Tree
 from labctl.diagnostics import Diagnostic, LabctlError
+from labctl.values import dataclass
 
 MARK: Final = ".labctl-rendered"
 """Stands in every folder that labctl rendered into: only such a folder is cleaned."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from labctl.compat import builds
@@ -20,6 +20,7 @@ from labctl.resolve.ports import drawn_port
 from labctl.services import COMING as COMING_SERVICES
 from labctl.services import SERVICES, ServiceAsk
 from labctl.services import load as load_service
+from labctl.values import dataclass
 from labctl.workload import Endpoint, Probe, Workload
 
 NO_IMAGE: Final = ("", Probe.NONE)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from labctl.diagnostics import Diagnostic, DocPath, Severity
-from labctl.lockfile import Lock, Locked, key, lock_model, read_lock, write_lock
+from labctl.lockfile import Lock, Locked, key, read_lock, write_lock
+from labctl.lockread import lock_model
 from labctl.model.lab import Lab
 from labctl.placed import PlacedHost
 from labctl.usecases import Loaded
+from labctl.values import dataclass
 from labctl.vram.metadata.errors import MetadataError
 from labctl.vram.metadata.sources import HUB, Access
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from labctl.artefact import Tree
@@ -25,6 +25,7 @@ from labctl.secret_names import needed, source_of
 from labctl.secrets import Generated, Secrets, Source, require
 from labctl.secrets import load as load_secrets
 from labctl.usecases import Loaded
+from labctl.values import dataclass
 from labctl.workload import Task
 
 Emit = Callable[[Event], None]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from labctl.diagnostics import DocPath
+from labctl.values import dataclass
 from labctl.vram.facts import GgufFacts, HfFacts
 from labctl.workload import Accelerator, GpuAccess, GpuClaim, GpuDevice, Probe
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Final
+
+from labctl.values import dataclass
 
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20

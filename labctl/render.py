@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from labctl.artefact import Artefact, File, HostRoot, Image, Manager, ModelFile, Tree, Unit
 from labctl.diagnostics import Diagnostic, DocPath, Result
@@ -16,6 +16,7 @@ from labctl.resolve.models import model_artefacts
 from labctl.targets import Target
 from labctl.targets.capabilities import choose_form
 from labctl.targets.power import power_problems, power_unit
+from labctl.values import dataclass
 from labctl.workload import Container, Endpoint, Workload
 
 

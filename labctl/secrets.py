@@ -12,12 +12,13 @@ import secrets as random
 import stat
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final, NoReturn, Protocol
 
 from labctl.diagnostics import Diagnostic, LabctlError, Result, Severity, Span
 from labctl.dotenv import DotenvError, parse_dotenv
+from labctl.values import dataclass
 from labctl.workload import SecretText
 
 MASK: Final = "***"

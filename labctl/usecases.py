@@ -7,7 +7,6 @@ Every step keeps its diagnostics; ``Loaded`` locates them in the file once, at t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ from labctl.registry import Registry
 from labctl.render import Rendered, render
 from labctl.resolve.lab import PlacedLab, resolve
 from labctl.secret_names import missing_secrets
+from labctl.values import dataclass
 
 HARMLESS: Final = frozenset({"LAB006"})
 """Errors of the text after which its values are still worth checking: a key that is written twice."""

@@ -7,10 +7,11 @@ names an engine. Everything here is final: ports are allocated, devices chosen, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from labctl.diagnostics import DocPath
+from labctl.values import dataclass
 
 
 class Capability(StrEnum):

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from labctl.emit import HEADER, refuse
 from labctl.emit.env import NAME
+from labctl.values import dataclass
 
 Section: TypeAlias = tuple[str, Sequence[tuple[str, str]]]
 

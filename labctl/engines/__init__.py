@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any, Final, Protocol, cast
 
 from labctl.diagnostics import Diagnostic
 from labctl.model.deployment import Deployment
 from labctl.placed import PlacedGpu, PlacedModel, Server
+from labctl.values import dataclass
 from labctl.vram.footprint import Footprint
 from labctl.workload import Endpoint, Workload
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Protocol, cast
 
 from labctl.diagnostics import Diagnostic
 from labctl.model.gateway import GatewayBlock
 from labctl.placed import PlacedHost
+from labctl.values import dataclass
 from labctl.workload import Endpoint, Probe, SecretRef, SecretText, Workload
 
 WORKLOAD: Final = "gateway"

@@ -15,7 +15,7 @@ NAME_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 class Block(BaseModel):
     """A mapping of lab.yaml. Unknown keys are errors; values are not coerced across types."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, defer_build=True)
 
 
 def _quantity(kind: Kind, *, bare: bool) -> BeforeValidator:

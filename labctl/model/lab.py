@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import Field, ValidationError
@@ -18,6 +18,7 @@ from labctl.model.host import Host
 from labctl.model.problems import from_pydantic
 from labctl.model.service import ServiceBlock
 from labctl.model.unknown import unknown_name
+from labctl.values import dataclass
 
 B = TypeVar("B", bound=Block)
 

@@ -8,7 +8,6 @@ the document and which are labels of union branches; the branches of a union fol
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -18,6 +17,7 @@ from labctl.model.base import NAME_PATTERN
 from labctl.model.shapes import Fields, describe_input, example_in, step
 from labctl.model.unknown import nearest
 from labctl.quantity import QuantityError
+from labctl.values import dataclass
 
 _FEW_KEYS: Final = 14
 """Most keys that are listed beside a suggestion."""

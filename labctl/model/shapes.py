@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from pydantic import BaseModel
+
+from labctl.values import dataclass
 
 _LONGEST_SHOWN: Final = 40
 _EXAMPLE: Final = re.compile(r"write for example (`[^`]+`)")

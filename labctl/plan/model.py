@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Final
 
 from labctl.diagnostics import Diagnostic, DocPath, Span
+from labctl.values import dataclass
 
 FORMAT_VERSION: Final = 1
 """Of the JSON form. A higher one is refused."""

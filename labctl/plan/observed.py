@@ -7,11 +7,12 @@ started with, so that a unit still has to be restarted when an apply was killed 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from labctl.artefact import Manager
 from labctl.diagnostics import Diagnostic
+from labctl.values import dataclass
 
 
 class EntryKind(StrEnum):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from labctl.diagnostics import Diagnostic, DocPath, Result, Severity
@@ -23,6 +23,7 @@ from labctl.resolve.runtime import choose_runtime
 from labctl.resolve.servers import make_servers, reach, taken_ports
 from labctl.resolve.slots import Packer, Slot, declared_slots
 from labctl.targets import COMING, Target
+from labctl.values import dataclass
 from labctl.vram.footprint import Footprint
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import field
 from pathlib import PurePosixPath
-from typing import Protocol
+from typing import Final, Protocol
 
 from labctl.artefact import File, ModelFile
 from labctl.diagnostics import DocPath
 from labctl.model.artefacts import Model
 from labctl.placed import PlacedHost, PlacedModel
+from labctl.values import dataclass
 from labctl.vram.facts import GgufFacts, HfFacts
 from labctl.vram.metadata.split import part_names
 
@@ -81,6 +82,26 @@ def place_model(name: str, model: Model, known: Known) -> PlacedModel:
         quantization=model.quantization,
         revision=model.revision,
     )
+
+
+LADDER: Final = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M", "Q2_K")
+"""Quantisations that most GGUF models are published in, large to small."""
+
+_QUANTISATION = re.compile(r"(?<![A-Za-z0-9])(B?F16|F32|I?Q(\d)_[A-Z0-9_]+)(?=[.-])", re.IGNORECASE)
+
+
+def smaller_quantisations(model: Model) -> Iterator[tuple[str, Model]]:
+    """Yield the same model in each smaller quantisation, by name; nothing where the file's name does not say its own."""
+    found = list(_QUANTISATION.finditer(model.gguf or ""))
+    if not found:
+        return
+    last = found[-1]
+    bits = int(last[2] or 16)
+    lower = LADDER[LADDER.index(last[1].upper()) + 1 :] if last[1].upper() in LADDER else LADDER
+    for name in lower:
+        if int(name.lstrip("IQ")[0]) <= bits and name != last[1].upper():
+            source = (model.gguf or "")[: last.start()] + name + (model.gguf or "")[last.end() :]
+            yield name, model.model_copy(update={"gguf": source})
 
 
 def model_artefacts(host: PlacedHost, name: str, model: Model, known: Known) -> tuple[ModelFile | File, ...]:

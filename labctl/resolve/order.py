@@ -7,7 +7,8 @@ must not see a neighbour come or go meanwhile (vllm#56830).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from labctl.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

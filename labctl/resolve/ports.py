@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from labctl.diagnostics import Diagnostic, DocPath, Related
+from labctl.values import dataclass
 
 FIRST: Final = 20_000
 LAST: Final = 32_767

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from labctl.diagnostics import DocPath
 from labctl.model.deployment import Deployment
@@ -12,6 +11,7 @@ from labctl.placed import PlacedHost, PlacedModel, Runtime, Server
 from labctl.resolve.hosts import LOOPBACK
 from labctl.resolve.ports import Taken, drawn_port
 from labctl.resolve.slots import Slot
+from labctl.values import dataclass
 from labctl.workload import Probe
 
 

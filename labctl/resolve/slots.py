@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 
 from labctl.diagnostics import Diagnostic
 from labctl.model.deployment import Deployment, Placement
 from labctl.placed import PlacedGpu, PlacedHost
 from labctl.quantity import format_size
+from labctl.resolve.ledger import taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,81 +47,137 @@ def _cards(placement: Placement, host: PlacedHost) -> Iterator[tuple[tuple[Place
     size = placement.gpus_per_server
     for at in range(0, len(cards), size):
         some = cards[at : at + size]
-        yield some, f"{host.name}-gpu" + "-".join(str(g.index) for g in some)
+        yield some, _label(host, some)
 
 
 def _card(host: PlacedHost, ref: int | str) -> PlacedGpu:
     return next(g for g in host.gpus if ref in (g.index, g.uuid))
 
 
-Fits = Callable[[PlacedHost, tuple[PlacedGpu, ...]], int | None]
-"""Bytes that one server would take on a card, None when it cannot run there at all."""
+def _label(host: PlacedHost, gpus: tuple[PlacedGpu, ...]) -> str:
+    return f"{host.name}-gpu" + "-".join(str(g.index) for g in gpus)
+
+
+def cardless_slots(name: str, deployment: Deployment, hosts: Mapping[str, PlacedHost]) -> list[Slot]:
+    """Return the slots of a deployment in a lab without cards: each server on a host drawn by the names."""
+    count = deployment.replicas or 1
+    drawn = [min(hosts.values(), key=lambda h: _draw(name, index, h.name)) for index in range(count)]
+    return [
+        Slot(deployment=name, host=host, gpus=(), index=i, label=f"{host.name}-{i}" if count > 1 else host.name)
+        for i, host in enumerate(drawn)
+    ]
+
+
+Needs = Callable[[PlacedHost, tuple[PlacedGpu, ...]], int | str]
+"""Bytes that one server would take on each of these cards; a reason when it cannot run there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """What a placed server takes on one card."""
+
+    deployment: str
+    group: str | None
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A deployment to be placed."""
+
+    name: str
+    servers: int
+    span: int
+    """Cards per server."""
+    group: str | None
+    needs: Needs
 
 
 class Packer:
     """Places servers by budget. Deterministic, and as little of it as possible depends on the other deployments.
 
-    A deployment ranks the cards on its own: the smallest kind of card that can hold it first, then in an order drawn
-    from the names of deployment and card. It moves when another deployment has filled the card it would have had,
-    and for no other reason.
+    A deployment ranks the cards on its own: cards it is not on yet first, then the smallest kind of card that can hold
+    it, then in an order drawn from the names of deployment and card. It moves when another deployment has filled the
+    card it would have had, and for no other reason. Deployments that take turns count by the largest of them.
     """
 
-    def __init__(self, hosts: Mapping[str, PlacedHost], used: Mapping[tuple[str, int], int]) -> None:
+    def __init__(self, hosts: Mapping[str, PlacedHost]) -> None:
         self.hosts = hosts
-        self.used = dict(used)
+        self._claims: dict[tuple[str, int], list[Claimed]] = {}
 
-    def free(self, host: PlacedHost, gpu: PlacedGpu) -> int:
-        """Bytes left on a card."""
-        return gpu.memory - gpu.reserve - self.used.get((host.name, gpu.index), 0)
+    def claim(self, host: PlacedHost, gpus: tuple[PlacedGpu, ...], claimed: Claimed) -> None:
+        """Enter a server that is placed."""
+        for gpu in gpus:
+            self._claims.setdefault((host.name, gpu.index), []).append(claimed)
 
-    def place(self, name: str, count: int, needs: Fits) -> list[Slot] | Diagnostic:
-        """Return ``count`` slots, preferring different cards, or why there are not so many."""
+    def free(self, host: PlacedHost, gpu: PlacedGpu, further: tuple[Claimed, ...] = ()) -> int:
+        """Bytes left on a card, with ``further`` claims on it; negative when it would be overfull."""
+        return gpu.memory - gpu.reserve - taken((*self._claims.get((host.name, gpu.index), ()), *further))
+
+    def place(self, wanted: Wanted) -> list[Slot] | Diagnostic:
+        """Return a slot per server, or why there are not so many; only what fits whole is entered."""
+        before = {card: list(claims) for card, claims in self._claims.items()}
         slots: list[Slot] = []
-        for index in range(count):
-            found = self._best(name, index, needs, {(s.host.name, g.index) for s in slots for g in s.gpus})
-            if found is None:
-                return self._refusal(name, index, count, needs)
-            host, gpu, size = found
-            self.used[host.name, gpu.index] = self.used.get((host.name, gpu.index), 0) + size
-            slots.append(
-                Slot(deployment=name, host=host, gpus=(gpu,), index=index, label=f"{host.name}-gpu{gpu.index}")
-            )
+        for index in range(wanted.servers):
+            best = min(self._spots(wanted, index, slots), key=lambda spot: spot[0], default=None)
+            if best is None:
+                refusal = self._refusal(wanted, index)
+                self._claims = before
+                return refusal
+            _, host, gpus, claimed = best
+            self.claim(host, gpus, claimed)
+            slots.append(Slot(deployment=wanted.name, host=host, gpus=gpus, index=index, label=_label(host, gpus)))
         return slots
 
-    def _best(
-        self, name: str, index: int, needs: Fits, taken: set[tuple[str, int]]
-    ) -> tuple[PlacedHost, PlacedGpu, int] | None:
-        ranked = []
-        for host, gpu in self._all():
-            size = needs(host, (gpu,))
-            if size is not None and size <= self.free(host, gpu):
-                again = (host.name, gpu.index) in taken
-                ranked.append(((again, gpu.memory, _draw(name, index, host, gpu)), host, gpu, size))
-        if not ranked:
-            return None
-        _, host, gpu, size = min(ranked, key=lambda r: r[0])
-        return host, gpu, size
+    def _spots(
+        self, wanted: Wanted, index: int, slots: list[Slot]
+    ) -> Iterator[tuple[tuple[int, int, list[str]], PlacedHost, tuple[PlacedGpu, ...], Claimed]]:
+        """Yield for each kind of card of each host the best cards of that kind with room, and their rank."""
+        mine = {(s.host.name, g.index) for s in slots for g in s.gpus}
+        for host, cards in self._kinds():
+            size = wanted.needs(host, cards[: wanted.span]) if len(cards) >= wanted.span else ""
+            if isinstance(size, str):
+                continue
+            claimed = Claimed(deployment=wanted.name, group=wanted.group, total=size)
+            ranked = sorted(
+                ((host.name, g.index) in mine, _draw(wanted.name, index, f"{host.name}/{g.index}"), g.index)
+                for g in cards
+                if self.free(host, g, (claimed,)) >= 0
+            )[: wanted.span]
+            if len(ranked) == wanted.span:
+                chosen = tuple(g for g in cards if g.index in {i for _, _, i in ranked})
+                rank = (sum(again for again, _, _ in ranked), cards[0].memory, [draw for _, draw, _ in ranked])
+                yield rank, host, chosen, claimed
 
-    def _all(self) -> Iterator[tuple[PlacedHost, PlacedGpu]]:
+    def _kinds(self) -> Iterator[tuple[PlacedHost, tuple[PlacedGpu, ...]]]:
+        """Yield the cards of each host, those of one kind together."""
         for name in sorted(self.hosts):
-            for gpu in self.hosts[name].gpus:
-                yield self.hosts[name], gpu
+            ordered = sorted(self.hosts[name].gpus, key=lambda g: (_kind(g), g.index))
+            for _, cards in groupby(ordered, key=_kind):
+                yield self.hosts[name], tuple(cards)
 
-    def _refusal(self, name: str, placed: int, count: int, needs: Fits) -> Diagnostic:
-        lines = []
-        for host, gpu in self._all():
-            size = needs(host, (gpu,))
-            free = format_size(max(0, self.free(host, gpu)))
-            what = "cannot run there" if size is None else f"needs {format_size(size)}, {free} free"
-            lines.append(f"{host.name} GPU {gpu.index} ({gpu.model}): {what}")
+    def _refusal(self, wanted: Wanted, placed: int) -> Diagnostic:
+        lines = [line for host, cards in self._kinds() for line in self._answers(wanted, host, cards)]
         return Diagnostic(
             code="LAB063",
-            summary=f"no card has room for server {placed + 1} of {count}",
-            detail="\n".join(lines) or "the lab has no GPUs",
-            path=("deployments", name),
+            summary=f"no card has room for server {placed + 1} of {wanted.servers}",
+            detail="\n".join(lines),
+            path=("deployments", wanted.name),
             hint="lower its context, give it a smaller quantisation, or say where it runs with `on:`",
         )
 
+    def _answers(self, wanted: Wanted, host: PlacedHost, cards: tuple[PlacedGpu, ...]) -> Iterator[str]:
+        few = f"it spans {wanted.span} cards of a kind, and there are {len(cards)}"
+        size = few if len(cards) < wanted.span else wanted.needs(host, cards[: wanted.span])
+        for gpu in cards:
+            free = format_size(max(0, self.free(host, gpu)))
+            answer = size if isinstance(size, str) else f"needs {format_size(size)}, {free} free"
+            yield f"{host.name} GPU {gpu.index} ({gpu.model}): {answer}"
 
-def _draw(name: str, index: int, host: PlacedHost, gpu: PlacedGpu) -> str:
-    return hashlib.sha256(f"{name}/{index}/{host.name}/{gpu.index}".encode()).hexdigest()
+
+def _kind(gpu: PlacedGpu) -> tuple[str, int, int]:
+    return (gpu.model, gpu.memory, gpu.reserve)
+
+
+def _draw(name: str, index: int, place: str) -> str:
+    return hashlib.sha256(f"{name}/{index}/{place}".encode()).hexdigest()

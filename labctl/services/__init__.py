@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Protocol, cast
 
@@ -15,6 +14,7 @@ from labctl.diagnostics import Diagnostic
 from labctl.gateways import DatabaseLink
 from labctl.model.service import ServiceBlock
 from labctl.placed import PlacedHost
+from labctl.values import dataclass
 from labctl.workload import Probe, Workload
 
 SERVICES: Final[Mapping[str, str]] = MappingProxyType({"postgres": "labctl.services.postgres:service"})

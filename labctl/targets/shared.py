@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TypeVar, cast
 
 from labctl.artefact import File, HostRoot, Manager, ModelFile, SecretFile, Unit
@@ -15,6 +14,7 @@ from labctl.emit import EmitError, Value
 from labctl.placed import PlacedHost
 from labctl.targets import Target
 from labctl.targets.capabilities import choose_form
+from labctl.values import dataclass
 from labctl.workload import Container, EnvValue, Native, SecretText, Workload
 
 F = TypeVar("F", Container, Native)

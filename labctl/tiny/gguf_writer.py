@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from labctl.values import dataclass
 
 _VERSION: Final = 3
 _ALIGNMENT: Final = 32

@@ -5,10 +5,10 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from labctl.diagnostics import Diagnostic, Related, Severity, Span
+from labctl.values import dataclass
 
 _WIDTH: Final = 140
 """Most characters of a source line that are shown."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -22,6 +22,7 @@ from labctl.hosts.events import (
     Progress,
     Waiting,
 )
+from labctl.values import dataclass
 from labctl.views.plan import printable
 from labctl.views.progress import View, bytes_of, line_of
 

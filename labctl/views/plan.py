@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
 from labctl.plan.model import Action, Change, Kind, Plan, Reason
 from labctl.quantity import format_size
+from labctl.values import dataclass
 
 SYMBOLS: Final = {
     Action.CREATE: "+",

@@ -7,7 +7,9 @@ model's name.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from labctl.values import dataclass
 
 Scalar = str | int | float | bool
 Value = Scalar | tuple[Scalar, ...]

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from labctl.values import dataclass
 from labctl.vram.facts import GgufFacts
 from labctl.vram.footprint import DeviceBytes, Footprint, Step
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from labctl.gateways import Linked
+from labctl.values import dataclass
 from labctl.workload import Endpoint
 
 

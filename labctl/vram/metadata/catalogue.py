@@ -11,11 +11,11 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import chain
 
+from labctl.values import dataclass
 from labctl.vram.facts import GgufFacts, HfFacts, Tensor
 from labctl.vram.metadata.errors import MetadataError
 from labctl.vram.metadata.ggml_types import tensor_bytes

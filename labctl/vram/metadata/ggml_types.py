@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
+from labctl.values import dataclass
 from labctl.vram.facts import Tensor
 
 

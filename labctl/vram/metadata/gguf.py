@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from labctl.values import dataclass
 from labctl.vram.facts import GgufFacts, Scalar, Tensor, Value
 from labctl.vram.metadata.errors import MetadataError
 from labctl.vram.metadata.ggml_types import BY_NUMBER, nbytes

@@ -11,10 +11,10 @@ import contextlib
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import httpx
 
+from labctl.values import dataclass
 from labctl.vram.metadata.errors import MetadataError
 from labctl.vram.metadata.window import HEADER_LIMIT
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from labctl.values import dataclass
 from labctl.vram.facts import Tensor
 from labctl.vram.metadata.errors import MetadataError
 from labctl.vram.metadata.shape import RECURRENT, Shape

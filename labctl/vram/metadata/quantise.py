@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from labctl.values import dataclass
 from labctl.vram.facts import Tensor
 from labctl.vram.metadata.ggml_types import BY_NAME
 from labctl.vram.metadata.shape import LISTS_KV_HEADS, RECURRENT, Shape

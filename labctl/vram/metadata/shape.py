@@ -8,8 +8,8 @@ Sources: transformers 4.57 ``configuration_*.py`` (names and defaults), vLLM 0.3
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from labctl.values import dataclass
 from labctl.vram.metadata.errors import MetadataError
 
 Config = Mapping[str, object]

@@ -11,13 +11,13 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 from urllib.parse import quote
 
 import httpx
 
+from labctl.values import dataclass
 from labctl.vram.facts import GgufFacts, HfFacts, Tensor
 from labctl.vram.metadata.errors import MetadataError
 from labctl.vram.metadata.gguf import parse_gguf

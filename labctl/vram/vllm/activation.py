@@ -7,8 +7,7 @@ docs/vram-vllm.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from labctl.values import dataclass
 from labctl.vram.metadata.projector import vision_config
 from labctl.vram.metadata.shape import Config, Shape, integer, positive
 from labctl.vram.vllm.settings import MIB, Runner, Settings

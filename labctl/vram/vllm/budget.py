@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 
+from labctl.values import dataclass
 from labctl.vram.facts import HfFacts
 from labctl.vram.footprint import Step
 from labctl.vram.vllm.estimate import Parts, notes, parts_of, steps

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from labctl.values import dataclass
 from labctl.vram.facts import HfFacts
 from labctl.vram.footprint import DeviceBytes, Footprint, Step
 from labctl.vram.metadata.layout import architecture_of

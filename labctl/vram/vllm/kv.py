@@ -6,8 +6,7 @@ Source: vLLM 0.33 ``v1/kv_cache_interface.py`` (page sizes, blocks per request) 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from labctl.values import dataclass
 from labctl.vram.metadata.shape import FULL, RECURRENT, SLIDING, Config, Shape, text_config
 from labctl.vram.vllm.settings import Settings
 

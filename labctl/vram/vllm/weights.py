@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
+from labctl.values import dataclass
 from labctl.vram.facts import HfFacts, Tensor
 from labctl.vram.metadata.layout import Extras, architecture_of, tensors
 from labctl.vram.metadata.projector import vision_config, vision_tensors
@@ -28,6 +28,7 @@ class Role(StrEnum):
     EMBEDDING = "embedding"
     HEAD = "head"
     LINEAR = "linear"
+    COPIED = "copied"
     EXPERT = "expert"
     KEY_VALUE = "key-value"
     SMALL = "small"
@@ -89,12 +90,22 @@ def weights(facts: HfFacts, shape: Shape, settings: Settings) -> Weights:
     online = not isinstance(stored_quantisation(facts.config), Mapping)
     total = sum(_stored(weight, quantisation, width, online=online) / _share(weight, shape, parts) for weight in listed)
     return Weights(
-        model=math.ceil(total),
+        model=math.ceil(total) + absorbed_bytes(shape, quantisation, width) // parts,
         rope=rope_bytes(facts.config, shape, width, settings.release),
         parameters=sum(math.prod(weight.shape) for weight in listed),
         quantisation=quantisation,
         exact=bool(facts.tensors),
     )
+
+
+def absorbed_bytes(shape: Shape, quantisation: Quantisation, width: int) -> int:
+    """Bytes of MLA's up-projections, of which vLLM keeps a plain copy when they are quantised.
+
+    Source: vLLM 0.33 ``mla_attention.py`` (``process_weights_after_loading``, ``split_kv_b_proj``).
+    """
+    if not shape.latent or quantisation in {Quantisation.NONE, Quantisation.MXFP4}:
+        return 0
+    return shape.layers * shape.heads * (shape.nope + shape.value_head) * shape.latent * width
 
 
 def dtype_bytes(settings: Settings) -> int:
@@ -197,6 +208,8 @@ def _gguf_role(tensor: Tensor) -> Role:
         return Role.SMALL
     if "_exps." in name:
         return Role.EXPERT
+    if name.endswith(("attn_kv_a_mqa.weight", "attn_q_a.weight")):
+        return Role.COPIED
     return Role.KEY_VALUE if name.endswith(("attn_k.weight", "attn_v.weight")) else Role.LINEAR
 
 
@@ -226,12 +239,14 @@ def _hf_role(tensor: Tensor, *, vision: bool) -> Role:
         return Role.EXPERT
     if len(tensor.shape) < 2 or name.endswith(("mlp.gate.weight", "router.weight", "block_sparse_moe.gate.weight")):
         return Role.SMALL
+    if "kv_a_proj" in name or "q_a_proj" in name:
+        return Role.COPIED
     return Role.KEY_VALUE if any(part in name for part in ("k_proj", "v_proj")) else Role.LINEAR
 
 
 def _share(weight: Weight, shape: Shape, parts: int) -> int:
     """Into how many parts a parameter is divided: small ones into none, KV heads no further than their number."""
-    if weight.role is Role.SMALL:
+    if weight.role in {Role.SMALL, Role.COPIED}:
         return 1
     return min(parts, max(1, shape.kv_heads)) if weight.role is Role.KEY_VALUE else parts
 
@@ -254,7 +269,7 @@ def _is_quantised(weight: Weight, quantisation: Quantisation) -> bool:
     if quantisation is Quantisation.MXFP4:
         return weight.role is Role.EXPERT and len(weight.shape) > 2
     vision = weight.role is Role.VISION and quantisation is Quantisation.FP8
-    return vision or weight.role in {Role.LINEAR, Role.KEY_VALUE, Role.EXPERT}
+    return vision or weight.role in {Role.LINEAR, Role.COPIED, Role.KEY_VALUE, Role.EXPERT}
 
 
 def _scales(weight: Weight, quantisation: Quantisation) -> int:
