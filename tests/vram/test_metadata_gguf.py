@@ -200,3 +200,13 @@ def test_mutated_headers_give_facts_or_a_metadata_error(data: st.DataObject, kno
 def test_random_bytes_give_facts_or_a_metadata_error(content: bytes) -> None:
     either(content, len(content))
     either(b"GGUF\x03\0\0\0" + content, None)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(max_size=20), max_size=50), st.integers(1, 300), st.booleans())
+def test_short_reads_change_nothing(texts: list[str], most: int, known: bool) -> None:  # noqa: FBT001
+    long = [*texts, *["tok"] * (KEPT_ELEMENTS + 1)]
+    content = model({**METADATA, "tokenizer.ggml.tokens": long, "after": texts or ["x"]}, TENSORS)
+    facts = parse_gguf(lambda at, length: content[at : at + min(length, most)], len(content) if known else None)
+    assert facts == parse(content)
+    assert facts.metadata["after"] == tuple(texts or ["x"])

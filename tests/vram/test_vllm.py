@@ -203,6 +203,18 @@ def test_files_beyond_the_model_are_not_counted() -> None:
     assert smaller == plain - 64 * 64
 
 
+def test_mla_keeps_plain_copies_of_quantised_projections_and_copies_the_narrow_ones() -> None:
+    facts = facts_of("deepseek-ai/DeepSeek-V2-Lite")
+    plain, fp8 = (
+        parts_of(facts, Settings(quantization=kind)).weights.model for kind in (Quantisation.NONE, Quantisation.FP8)
+    )
+    copies = 27 * 16 * 256 * 512 * 2
+    assert plain / 2 < fp8 - copies < plain * 0.53
+    halves = 2 * parts_of(facts, Settings(tensor_parallel=2)).weights.model
+    narrow = (27 * (2048 * 576 + 512 + 2 * 2048) + 26 * 2048 * 64) * 2
+    assert halves - plain == pytest.approx(narrow, rel=0.001)
+
+
 def test_what_an_fp8_checkpoint_leaves_in_16_bits_stays_so() -> None:
     """Its own quantization_config: matrices count as stored, scales too, and plain matrices are not quantised again."""
     stored = {**SMALL, "quantization_config": {"quant_method": "fp8"}}

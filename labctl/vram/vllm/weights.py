@@ -227,21 +227,23 @@ def _from_files(listed: Sequence[Tensor], shape: Shape) -> Iterator[Weight]:
         yield Weight(_hf_role(tensor, vision=vision), tensor.shape, tensor.type, kept=kept)
 
 
+_HF_ROLES: tuple[tuple[tuple[str, ...], Role], ...] = (
+    (("embed_tokens", "word_embeddings", "wte.", "position_embeddings"), Role.EMBEDDING),
+    (("lm_head",), Role.HEAD),
+    ((".experts.", "_exps.weight"), Role.EXPERT),
+    (("mlp.gate.weight", "router.weight", "block_sparse_moe.gate.weight"), Role.SMALL),
+    (("kv_a_proj", "q_a_proj"), Role.COPIED),
+    (("k_proj", "v_proj"), Role.KEY_VALUE),
+)
+"""Parts of names → role; the first that fits."""
+
+
 def _hf_role(tensor: Tensor, *, vision: bool) -> Role:
-    name = tensor.name
+    name, small = tensor.name, len(tensor.shape) < 2
     if vision:
         return Role.VISION if len(tensor.shape) == 2 and name.endswith("weight") else Role.SMALL
-    if any(part in name for part in ("embed_tokens", "word_embeddings", "wte.", "position_embeddings")):
-        return Role.EMBEDDING
-    if "lm_head" in name:
-        return Role.HEAD
-    if ".experts." in name or name.endswith(("_exps.weight",)):
-        return Role.EXPERT
-    if len(tensor.shape) < 2 or name.endswith(("mlp.gate.weight", "router.weight", "block_sparse_moe.gate.weight")):
-        return Role.SMALL
-    if "kv_a_proj" in name or "q_a_proj" in name:
-        return Role.COPIED
-    return Role.KEY_VALUE if any(part in name for part in ("k_proj", "v_proj")) else Role.LINEAR
+    role = next((role for parts, role in _HF_ROLES if any(part in name for part in parts)), Role.LINEAR)
+    return Role.SMALL if small and role in {Role.LINEAR, Role.COPIED, Role.KEY_VALUE} else role
 
 
 def _share(weight: Weight, shape: Shape, parts: int) -> int:
