@@ -26,6 +26,8 @@ from labctl.plan.observed import SeenUnit, UnitState
 
 TIMEOUT: Final = 15.0
 """Seconds that the daemon may take to start, to end, and to answer."""
+RIVAL: Final = 3.0
+"""Seconds after a failed start in which a daemon that an earlier apply began to start may answer."""
 KEPT_ENVIRONMENT: Final = (
     *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR"),
 )
@@ -166,13 +168,11 @@ class SupervisorManager:
         ran = self._site.shell.run(
             ["env", "-i", *variables, f"LABCTL_PYTHON={sys.executable}", *daemon], cwd=self._site.folder, timeout=60
         )
-        if not ran.ok:
-            raise HostError(_invalid(project, ran.tail()))
-        deadline = time.monotonic() + TIMEOUT
+        # it fails when another start of it is under way, left by an apply that was killed: then that one is waited for
+        deadline = time.monotonic() + (TIMEOUT if ran.ok else RIVAL)
         while self._rpc(ref) is None:
             if time.monotonic() > deadline:
-                tail = "\n".join(_tail(Path(conf.logfile), 20)) if Path(conf.logfile).is_file() else ""
-                raise HostError(_invalid(project, f"supervisord did not come up\n{tail}"))
+                raise HostError(_invalid(project, _silence(conf) if ran.ok else ran.tail()))
             time.sleep(0.05)
 
     def _await_end(self, pid: int, project: str) -> None:
@@ -284,6 +284,11 @@ def _state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return "Z"
+
+
+def _silence(conf: SupervisorConf) -> str:
+    tail = "\n".join(_tail(Path(conf.logfile), 20)) if Path(conf.logfile).is_file() else ""
+    return f"supervisord did not come up\n{tail}"
 
 
 def _invalid(path: str, detail: str) -> Diagnostic:
