@@ -178,7 +178,7 @@ def _memory_settings(
         tensor_parallel=len(gpus),
         eager=spec.eager,
         runner=vllm.Runner.POOLING if spec.task in POOLING else vllm.Runner.GENERATE,
-        limit_mm={} if spec.images_per_prompt is None else {"image": spec.images_per_prompt},
+        limit_mm={} if spec.images_per_prompt is None else {"image": spec.images_per_prompt, "video": 0},
         gpu_total_bytes=min(g.memory for g in gpus),
         budget_bytes=spec.vram if isinstance(spec.vram, int) else None,
         version=version,
@@ -236,7 +236,7 @@ def _settings(server: Server, spec: VllmDeployment) -> list[str]:
         "--reasoning-parser": spec.reasoning_parser,
     }
     if spec.images_per_prompt is not None:
-        options["--limit-mm-per-prompt"] = f'{{"image":{spec.images_per_prompt}}}'
+        options["--limit-mm-per-prompt"] = f'{{"image":{spec.images_per_prompt},"video":0}}'
     return [text for flag, value in options.items() if value is not None for text in (flag, str(value))]
 
 
