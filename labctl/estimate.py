@@ -75,26 +75,20 @@ def _max_context(placed: PlacedLab, server: Server) -> WhatIf:
         summary = f"the memory of `{server.name}` does not follow from its context"
         raise LabctlError([Diagnostic(code="LAB142", summary=summary, path=server.origin)])
     trained = _trained(server)
-    rooms = [_room(placed, server, i) for i in range(len(server.gpus))]
-
-    def over(changed: Deployment) -> int | None:
-        """Return by how much the fullest card would be over its room, shifted so that 0 fits."""
-        found = load_engine(spec.engine).footprint(changed, server.models, server.gpus, server.runtime.version)
-        if found is None:
-            return None
-        return max(d.total - room for d, room in zip(found.devices, rooms, strict=True))
-
-    return WhatIf(
-        server=server.name, now=now, largest=largest_context(spec, trained or CEILING, 0, over), trained=trained
-    )
+    largest = largest_context(spec, trained or CEILING, lambda changed: _fits(placed, server, changed))
+    return WhatIf(server=server.name, now=now, largest=largest, trained=trained)
 
 
-def _room(placed: PlacedLab, server: Server, card: int) -> int:
-    """Return the bytes that the server itself could take on one of its cards."""
-    gpu = server.gpus[card]
-    account = next(a for a in placed.ledger.gpus if a.host == server.host.name and a.gpu.index == gpu.index)
-    mine = next(e for e in account.entries if e.server == server.name)
-    return mine.bytes.total + account.free
+def _fits(placed: PlacedLab, server: Server, changed: Deployment) -> bool:
+    """Whether every card of a server would hold it with changed settings, beside all that is there."""
+    engine = load_engine(changed.engine)
+    facts = (changed, server.models, server.gpus, server.runtime.version)
+    footprint = engine.footprint(*facts)
+    if footprint is None or any(p.is_error for p in engine.limits(*facts)):
+        return False
+    sizes = {(server.host.name, g.index): d for g, d in zip(server.gpus, footprint.devices, strict=True)}
+    accounts = [a for a in placed.ledger.gpus if (a.host, a.gpu.index) in sizes]
+    return all(a.with_sizes({server.name: sizes[a.host, a.gpu.index]}).fits for a in accounts)
 
 
 def _trained(server: Server) -> int | None:

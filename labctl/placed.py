@@ -122,6 +122,7 @@ class PlacedModel:
     Attributes:
         name: its key in ``models``.
         source: as written in lab.yaml.
+        kind: the key that the source has there: ``gguf``, ``hf``, ``ollama`` or ``tiny``.
         file: its file in the host's models folder, None when the engine fetches it itself.
         projector: its projector's file there.
         facts: what is known of it; None when nothing is.
@@ -131,6 +132,7 @@ class PlacedModel:
 
     name: str
     source: str
+    kind: str = "gguf"
     file: str | None = None
     projector: str | None = None
     gguf: GgufFacts | None = None
@@ -179,7 +181,7 @@ class Server:
         budget: bytes per card it may take, in the order of ``gpus``.
         models: the models that it serves.
         after: servers of the same host that must be healthy before it starts.
-        rpm/tpm: its share of the deployment's limits.
+        rpm/tpm/parallel: its share of the deployment's limits.
     """
 
     name: str
@@ -196,5 +198,6 @@ class Server:
     after: tuple[str, ...] = ()
     rpm: int | None = None
     tpm: int | None = None
+    parallel: int | None = None
     on_demand: bool = False
     origin: DocPath = ()

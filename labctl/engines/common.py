@@ -123,7 +123,7 @@ def endpoint(
         serves=serves,
         rpm=server.rpm,
         tpm=server.tpm,
-        parallel=spec.limits.parallel,
+        parallel=server.parallel,
         timeout=spec.timeout,
         on_demand=server.on_demand,
         label=server.label,

@@ -60,6 +60,11 @@ class Model(Block):
         return self
 
     @property
+    def kind(self) -> str:
+        """The key of its source."""
+        return next(k for k in ("gguf", "hf", "ollama", "tiny") if getattr(self, k) is not None)
+
+    @property
     def source(self) -> str:
         """The source as text, for people and for the catalogue."""
         return self.gguf or self.hf or self.ollama or "tiny"

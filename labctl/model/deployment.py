@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from labctl.model.base import Block, Duration, Name, PortNumber, Positive, PublicName, Rate, SecretName, Size
-from labctl.model.fields import ImageName, OneOrMany
+from labctl.model.fields import ImageName, OneOrMany, conflict
 from labctl.model.host import CpuFeature
 from labctl.workload import Task
 
@@ -60,6 +60,12 @@ class Build(Block):
     ] = "baseline"
 
 
+_INSIDE_ON: Final = {
+    "replicas": "remove it, or write `servers:` inside `on`",
+    "gpus_per_server": "write it inside `on`",
+}
+
+
 class Deployment(Block):
     """One model (or several), served by one engine, on one or more cards."""
 
@@ -69,6 +75,9 @@ class Deployment(Block):
     task: Annotated[Task, Field(description="what it is asked for", strict=False)] = Task.CHAT
     on: Annotated[OneOrMany[Placement], Field(description="where it runs; left out, labctl places it by budget")] = ()
     replicas: Annotated[Positive | None, Field(description="servers to place when `on` is left out")] = None
+    gpus_per_server: Annotated[
+        Positive | None, Field(description="cards that each server spans when `on` is left out")
+    ] = None
     port: Annotated[PortNumber | None, Field(description="host port of the first server; the others follow")] = None
     serves: Annotated[
         OneOrMany[PublicName], Field(description="names that clients ask for; default: the model's key")
@@ -91,6 +100,13 @@ class Deployment(Block):
     env: Annotated[dict[str, str | FromSecret], Field(description="environment; `{secret: NAME}` for secrets")] = {}
     args: Annotated[tuple[str, ...], Field(description="further arguments, after labctl's own")] = ()
     extra: Annotated[dict[str, dict[str, Any]], Field(description="per target, merged last into what it renders")] = {}
+
+    @model_validator(mode="after")
+    def _declared_or_placed(self) -> Self:
+        for key in ("replicas", "gpus_per_server"):
+            if self.on and getattr(self, key) is not None:
+                conflict(f"`on` says where each server runs, so `{key}` says nothing", _INSIDE_ON[key])
+        return self
 
     @property
     def model_names(self) -> tuple[str, ...]:

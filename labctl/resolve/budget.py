@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from labctl.diagnostics import Diagnostic, DocPath, Related, Severity
-from labctl.model.deployment import Deployment
+from labctl.diagnostics import Diagnostic, DocPath, Severity
 from labctl.model.lab import Lab
 from labctl.placed import PlacedGpu, PlacedHost, Server
 from labctl.quantity import format_size
-from labctl.resolve.hosts import describe
+from labctl.resolve.arithmetic import apportion, host_sum, named_parts, whole
 from labctl.resolve.ledger import Entry, GpuAccount, HostAccount, HostEntry, Ledger, host_accounts, overhead
-from labctl.resolve.remedies import remedies
 from labctl.resolve.servers import membership
 from labctl.vram.footprint import DeviceBytes, Footprint
-
-Estimate = Callable[[Server, Deployment], Footprint | None]
-"""The footprint that a server would have with these settings."""
 
 
 def make_ledger(
@@ -41,7 +36,7 @@ def make_ledger(
     ram = [(s.host.name, e) for s in servers for e in _ram(lab, s, footprints.get(s.name))]
     return Ledger(
         gpus=accounts,
-        hosts=host_accounts(hosts, reserves, ram),
+        hosts=host_accounts(hosts, reserves, [*ram, *_limits(lab)]),
         footprints=dict(footprints),
         unknown=tuple(sorted(s.name for s in servers if s.gpus and s.name not in footprints)),
     )
@@ -62,7 +57,7 @@ def _entries(lab: Lab, server: Server, footprint: Footprint | None) -> Iterator[
                 group=turn.group,
                 runs=turn.runs,
                 declared=footprint.declared,
-                exact=footprint.exact,
+                exact=footprint.exact and all(m.exact for m in server.models),
             ),
         )
 
@@ -80,10 +75,20 @@ def _ram(lab: Lab, server: Server, footprint: Footprint | None) -> Iterator[Host
         yield HostEntry(
             server=server.name,
             deployment=server.deployment,
-            bytes=own + unified,
+            total=own + unified,
             limited=limit is not None,
             group=turn.group,
         )
+
+
+def _limits(lab: Lab) -> Iterator[tuple[str, HostEntry]]:
+    """Yield what services and the gateway may take of their hosts' RAM, where lab.yaml limits it."""
+    for name, service in lab.services.items():
+        for host in service.places if service.memory_limit is not None else ():
+            yield host, HostEntry(server=name, deployment=name, total=service.memory_limit or 0, limited=True)
+    if lab.gateway is not None and lab.gateway_host is not None and lab.gateway.memory_limit is not None:
+        entry = HostEntry(server="gateway", deployment="gateway", total=lab.gateway.memory_limit, limited=True)
+        yield lab.gateway_host, entry
 
 
 def with_budgets(servers: Iterable[Server], footprints: Mapping[str, Footprint]) -> list[Server]:
@@ -94,113 +99,62 @@ def with_budgets(servers: Iterable[Server], footprints: Mapping[str, Footprint])
     ]
 
 
+Overrun = Callable[[Sequence[GpuAccount]], Diagnostic]
+"""Says of equal cards that they are over budget, with the remedies."""
+
+
 def budget_problems(
-    lab: Lab, ledger: Ledger, servers: Mapping[str, Server], estimate: Estimate
+    lab: Lab, ledger: Ledger, servers: Mapping[str, Server], overrun: Overrun, started: Callable[[str], bool]
 ) -> Iterator[Diagnostic]:
-    """Yield every card and host that is over budget, every cap that cannot hold, every server nobody can size."""
-    seen: set[tuple[DocPath, str]] = set()
-    for account in ledger.gpus:
-        if not account.fits and account.gpu.memory:
-            problem = _over_budget(lab, account, servers, estimate, ledger)
-            if (problem.path or (), problem.summary.partition(" of host")[0]) not in seen:
-                yield problem
-    for host in ledger.hosts:
-        if not host.fits:
-            yield _out_of_ram(host)
-    yield from _broken_caps(lab, ledger, servers)
+    """Yield every card and host that is over budget, every cap that cannot hold, every server nobody can size.
+
+    ``started`` tells of a deployment whether its engine could start at all: if not, that has been said.
+    """
+    yield from (overrun(cards) for cards in _alike(a for a in ledger.gpus if not a.fits and a.gpu.memory))
+    yield from (_out_of_ram(host) for host in ledger.hosts if not host.fits)
+    for name in lab.deployments:
+        if started(name):
+            yield from _broken_cap(lab, name, ledger, servers)
     yield from _unsized(lab, ledger, servers)
 
 
-def _over_budget(
-    lab: Lab, account: GpuAccount, servers: Mapping[str, Server], estimate: Estimate, ledger: Ledger
-) -> Diagnostic:
-    worst = max(account.entries, key=lambda e: (e.total, e.server))
-    spec = lab.deployments[worst.deployment]
-    room = worst.total + account.free
-    where = next((i for i, g in enumerate(servers[worst.server].gpus) if g.index == account.gpu.index), 0)
-
-    def size(changed: Deployment) -> int | None:
-        footprint = estimate(servers[worst.server], changed)
-        return None if footprint is None else footprint.devices[where].total + worst.overhead
-
-    found = [] if worst.declared else list(remedies(spec, room, size))
-    found += _other_card(account, worst, ledger)
-    return Diagnostic(
-        code="LAB061",
-        summary=f"{describe(account.gpu)} of host `{account.host}` is over budget by {format_size(-account.free)}",
-        detail=arithmetic(account),
-        path=("deployments", worst.deployment),
-        hint="; or ".join(found) or "move a deployment to another card, or give it a smaller quantisation",
-        related=(Related("the card", account.gpu.origin),),
-    )
-
-
-def arithmetic(account: GpuAccount) -> str:
-    """Return a card's ledger as lines of text that add up."""
-    rows = [
-        (e.server + (f" (takes turns in `{e.group}`)" if e.group else ""), _parts(e), e.total) for e in account.entries
-    ]
-    width = max(len("in use at worst"), *(len(name) for name, _, _ in rows))
-    lines = [f"{name:<{width}}  {format_size(total):>9}  = {parts}" for name, parts, total in rows]
-    lines.append(f"{'in use at worst':<{width}}  {format_size(account.used):>9}")
-    reserve = f" - reserve {format_size(account.gpu.reserve)}" if account.gpu.reserve else ""
-    lines.append(f"{'the card has':<{width}}  {format_size(account.gpu.memory - account.gpu.reserve):>9}{reserve}")
-    return "\n".join(lines)
-
-
-def _parts(entry: Entry) -> str:
-    if entry.declared:
-        return "declared"
-    b = entry.bytes
-    named = (("weights", b.weights), ("context", b.context), ("compute", b.compute), ("other", b.other))
-    parts = [f"{name} {format_size(size)}" for name, size in named if size]
-    return " + ".join([*parts, f"process {format_size(entry.overhead)}"] if entry.overhead else parts)
-
-
-def _other_card(account: GpuAccount, worst: Entry, ledger: Ledger) -> list[str]:
-    roomy = [a for a in ledger.gpus if a.free >= worst.total and a is not account]
-    if not roomy:
-        return []
-    best = max(roomy, key=lambda a: (a.free, a.host, -a.gpu.index))
-    return [f"{describe(best.gpu)} of host `{best.host}` has {format_size(best.free)} free"]
+def _alike(accounts: Iterable[GpuAccount]) -> Iterable[list[GpuAccount]]:
+    """Gather cards of one host that hold the same: they are one mistake."""
+    found: dict[tuple[object, ...], list[GpuAccount]] = {}
+    for account in accounts:
+        gpu = account.gpu
+        held = tuple((e.deployment, e.bytes, e.overhead, e.group) for e in account.entries)
+        found.setdefault((account.host, gpu.model, gpu.memory, gpu.reserve, held), []).append(account)
+    return found.values()
 
 
 def _out_of_ram(account: HostAccount) -> Diagnostic:
-    width = max(len("in use at worst"), *(len(e.server) for e in account.entries))
-    lines = [
-        f"{e.server:<{width}}  {format_size(e.bytes):>9}  {'limit' if e.limited else 'estimate'}"
-        for e in account.entries
-    ]
-    lines.append(f"{'in use at worst':<{width}}  {format_size(account.used):>9}")
-    memory = account.memory or 0
-    has = (
-        f"{format_size(memory - account.reserve):>9}  of {format_size(memory)}, {format_size(account.reserve)} reserved"
-    )
-    lines.append(f"{'the host has':<{width}}  {has}")
+    over = whole(account.used) + whole(account.reserve) - (account.memory or 0) // 2**20
     return Diagnostic(
         code="LAB062",
-        summary=f"host `{account.host}` is over its RAM by {format_size(-(account.free or 0))}",
-        detail="\n".join(lines),
+        summary=f"host `{account.host}` is over its RAM by {over:,} MiB",
+        detail=host_sum(account),
         path=("hosts", account.host, "memory"),
         hint="lower the `memory_limit` of its deployments, or move some of them to another host",
     )
 
 
-def _broken_caps(lab: Lab, ledger: Ledger, servers: Mapping[str, Server]) -> Iterator[Diagnostic]:
-    for name, spec in lab.deployments.items():
-        if not isinstance(spec.vram, int):
-            continue
-        sizes = [d for s in servers.values() if s.deployment == name for d in _devices(ledger, s)]
-        biggest = max(sizes, key=lambda d: d.total, default=None)
-        if biggest is not None and biggest.total > spec.vram:
-            yield Diagnostic(
-                code="LAB068",
-                summary=f"`{name}` takes {format_size(biggest.total)} per card; its cap is {format_size(spec.vram)}",
-                detail=f"weights {format_size(biggest.weights)} + context {format_size(biggest.context)}"
-                f" + compute {format_size(biggest.compute)}",
-                path=("deployments", name, "vram"),
-                hint="raise the cap, or lower its context",
-            )
+def _broken_cap(lab: Lab, name: str, ledger: Ledger, servers: Mapping[str, Server]) -> Iterator[Diagnostic]:
+    cap = lab.deployments[name].vram
+    sizes = [d for s in servers.values() if s.deployment == name for d in _devices(ledger, s)]
+    biggest = max(sizes, key=lambda d: d.total, default=None)
+    if not isinstance(cap, int) or biggest is None or biggest.total <= cap:
+        return
+    parts = named_parts(biggest)
+    shares = apportion([size for _, size in parts], whole(biggest.total))
+    terms = " + ".join(f"{part} {share:,}" for (part, _), share in zip(parts, shares, strict=True))
+    yield Diagnostic(
+        code="LAB068",
+        summary=f"`{name}` takes {whole(biggest.total):,} MiB per card; its cap is {format_size(cap)}",
+        detail=f"{terms} = {whole(biggest.total):,} MiB",
+        path=("deployments", name, "vram"),
+        hint=f"raise the cap to `{whole(biggest.total)} MiB`, or lower its context",
+    )
 
 
 def _devices(ledger: Ledger, server: Server) -> tuple[DeviceBytes, ...]:
@@ -210,11 +164,12 @@ def _devices(ledger: Ledger, server: Server) -> tuple[DeviceBytes, ...]:
 
 def _unsized(lab: Lab, ledger: Ledger, servers: Mapping[str, Server]) -> Iterator[Diagnostic]:
     for name in sorted({servers[s].deployment for s in ledger.unknown}):
+        path: DocPath = ("deployments", name)
         model = ", ".join(f"`{m}`" for m in lab.deployments[name].model_names) or "its image"
         yield Diagnostic(
             code="LAB069",
             severity=Severity.WARNING,
             summary=f"nothing is known of the memory that `{name}` takes: {model} is not in labctl's catalogue",
-            path=("deployments", name),
+            path=path,
             hint="run `labctl lock` to read the model's header, or state it: `vram: {declared: 4 GiB}`",
         )

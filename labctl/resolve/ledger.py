@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import replace
+from typing import Final, Protocol, TypeVar
 
 from labctl.placed import PlacedGpu, PlacedHost
 from labctl.quantity import GIB, MIB
+from labctl.values import dataclass
 from labctl.vram.footprint import DeviceBytes, Footprint
 from labctl.workload import Accelerator
 
@@ -24,6 +25,45 @@ adds to it. Budgets (vLLM's, and declared ones) include it already.
 
 HOST_RESERVE: Final = GIB
 """RAM left for the operating system, in bytes, where a host does not say."""
+
+
+class Claim(Protocol):
+    """Something that takes memory, alone or in turn with the other deployments of its group."""
+
+    @property
+    def deployment(self) -> str:
+        """Whose it is."""
+        ...
+
+    @property
+    def group(self) -> str | None:
+        """The exclusive group it takes turns in."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """Bytes."""
+        ...
+
+
+C = TypeVar("C", bound=Claim)
+
+
+def at_worst(claims: Iterable[C]) -> tuple[C, ...]:
+    """Return the claims that count at the worst moment: of each group only the deployment that takes the most."""
+    everything = tuple(claims)
+    sums: dict[tuple[str, str], int] = {}
+    for claim in everything:
+        if claim.group is not None:
+            key = (claim.group, claim.deployment)
+            sums[key] = sums.get(key, 0) + claim.total
+    largest = dict(sorted(sums, key=lambda key: (sums[key], key)))
+    return tuple(c for c in everything if c.group is None or largest[c.group] == c.deployment)
+
+
+def taken(claims: Iterable[Claim]) -> int:
+    """Return the bytes that are taken at the worst moment."""
+    return sum(claim.total for claim in at_worst(claims))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +97,7 @@ class GpuAccount:
     @property
     def used(self) -> int:
         """What is taken at the worst moment: an exclusive group counts by its largest member."""
-        return counted((e.group, e.deployment, e.total) for e in self.entries)
+        return taken(self.entries)
 
     @property
     def free(self) -> int:
@@ -69,14 +109,23 @@ class GpuAccount:
         """Whether everything fits."""
         return self.free >= 0
 
+    def with_sizes(self, sizes: Mapping[str, DeviceBytes]) -> GpuAccount:
+        """Return the account with other sizes of some servers."""
+        entries = tuple(replace(e, bytes=sizes.get(e.server, e.bytes)) for e in self.entries)
+        return replace(self, entries=entries)
+
+    def without(self, server: str) -> GpuAccount:
+        """Return the account without one server."""
+        return replace(self, entries=tuple(e for e in self.entries if e.server != server))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostEntry:
-    """What one workload takes of a host's RAM."""
+    """What one workload takes of a host's RAM; ``deployment`` is the workload's own name for all but servers."""
 
     server: str
     deployment: str
-    bytes: int
+    total: int
     limited: bool
     """True when it is the workload's memory limit, False when it is an estimate."""
     group: str | None = None
@@ -94,7 +143,7 @@ class HostAccount:
     @property
     def used(self) -> int:
         """What is taken at the worst moment."""
-        return counted((e.group, e.deployment, e.bytes) for e in self.entries)
+        return taken(self.entries)
 
     @property
     def free(self) -> int | None:
@@ -122,22 +171,6 @@ class Ledger:
     def fits(self) -> bool:
         """Whether everything fits everywhere."""
         return all(g.fits for g in self.gpus) and all(h.fits for h in self.hosts)
-
-
-def counted(items: Iterable[tuple[str | None, str, int]]) -> int:
-    """Return the sum of bytes, where of each group only the deployment with the most counts.
-
-    ``items`` are (group or None, deployment, bytes).
-    """
-    alone = 0
-    groups: dict[str, dict[str, int]] = {}
-    for group, deployment, size in items:
-        if group is None:
-            alone += size
-        else:
-            members = groups.setdefault(group, {})
-            members[deployment] = members.get(deployment, 0) + size
-    return alone + sum(max(members.values()) for members in groups.values())
 
 
 def overhead(accelerator: Accelerator | None, footprint: Footprint) -> int:

@@ -72,6 +72,7 @@ def place_model(name: str, model: Model, known: Known) -> PlacedModel:
     return PlacedModel(
         name=name,
         source=model.source,
+        kind=model.kind,
         file=file_name(model.gguf) if model.gguf else tiny,
         projector=file_name(model.projector) if model.projector else None,
         gguf=known.gguf,
@@ -91,7 +92,7 @@ _QUANTISATION = re.compile(r"(?<![A-Za-z0-9])(B?F16|F32|I?Q(\d)_[A-Z0-9_]+)(?=[.
 
 
 def smaller_quantisations(model: Model) -> Iterator[tuple[str, Model]]:
-    """Yield the same model in each smaller quantisation, by name; nothing where the file's name does not say its own."""
+    """Yield the same model in each smaller quantisation, by name; none where the file does not name its own."""
     found = list(_QUANTISATION.finditer(model.gguf or ""))
     if not found:
         return

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from labctl.diagnostics import DocPath
+from labctl.diagnostics import Diagnostic, DocPath
 from labctl.model.deployment import Deployment
 from labctl.model.lab import Lab
 from labctl.placed import PlacedHost, PlacedModel, Runtime, Server
@@ -66,9 +66,20 @@ def reach(lab: Lab, host: PlacedHost, spec: Deployment, runtime: Runtime, *, by_
 
 def share(total: int | None, index: int, count: int) -> int | None:
     """Return the part of a limit that server ``index`` of ``count`` gets: whole numbers that add up to the total."""
-    if total is None:
-        return None
-    return max(1, total // count + (1 if index < total % count else 0))
+    return None if total is None else total // count + (1 if index < total % count else 0)
+
+
+def limit_problems(name: str, spec: Deployment, count: int) -> Iterator[Diagnostic]:
+    """Yield a problem for each limit with less than one for every server: nothing else would keep it."""
+    for key in ("rpm", "tpm", "parallel"):
+        limit = getattr(spec.limits, key)
+        if limit is not None and limit < count:
+            yield Diagnostic(
+                code="LAB025",
+                summary=f"`{key}: {limit}` cannot be shared out over {count} servers",
+                path=("deployments", name, "limits", key),
+                hint=f"raise it to {count} or more, or run fewer servers: a limit holds for all of them together",
+            )
 
 
 def port_of(spec: Deployment, slot: Slot, slots: Sequence[Slot], name: str) -> int:
@@ -104,6 +115,7 @@ def make_servers(
             bind=way.bind,
             rpm=share(spec.limits.rpm, slot.index, len(slots)),
             tpm=share(spec.limits.tpm, slot.index, len(slots)),
+            parallel=share(spec.limits.parallel, slot.index, len(slots)),
             on_demand=not membership(lab, deployment).runs,
             origin=origin,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import groupby
 
 from labctl.diagnostics import Diagnostic
@@ -12,6 +11,7 @@ from labctl.model.deployment import Deployment, Placement
 from labctl.placed import PlacedGpu, PlacedHost
 from labctl.quantity import format_size
 from labctl.resolve.ledger import taken
+from labctl.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,7 +104,7 @@ def budget_json(placed: PlacedLab) -> dict[str, Any]:
                 "used_bytes": h.used,
                 "free_bytes": h.free,
                 "fits": h.fits,
-                "entries": [{"server": e.server, "bytes": e.bytes, "limited": e.limited} for e in h.entries],
+                "entries": [{"server": e.server, "bytes": e.total, "limited": e.limited} for e in h.entries],
             }
             for h in ledger.hosts
         ],
