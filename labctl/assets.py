@@ -39,5 +39,14 @@ class Assets:
         for folder in self.folders:
             path = (folder / name).resolve()
             if path.is_file() and path.is_relative_to(folder.resolve()):
-                return path.read_text(encoding="utf-8")
+                return _read(path)
         raise LabctlError([Diagnostic(code="LAB098", summary=f"there is no template `{name}`")])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        problem = Diagnostic(code="LAB098", summary=f"template `{path}` cannot be read: {reason}")
+        raise LabctlError([problem]) from error

@@ -14,7 +14,7 @@ from labctl.gateways import load as load_gateway
 from labctl.model.lab import Lab
 from labctl.model.service import ServiceBlock
 from labctl.placed import PlacedHost
-from labctl.resolve.hosts import LOOPBACK
+from labctl.resolve.hosts import ANY, LOOPBACK
 from labctl.resolve.lab import PlacedLab
 from labctl.resolve.ports import drawn_port
 from labctl.services import COMING as COMING_SERVICES
@@ -23,6 +23,8 @@ from labctl.services import load as load_service
 from labctl.values import dataclass
 from labctl.workload import Endpoint, Probe, Workload
 
+ANYWHERE: Final = frozenset({ANY, "::"})
+"""Addresses that stand for all of a host's own."""
 NO_IMAGE: Final = ("", Probe.NONE)
 
 
@@ -137,19 +139,22 @@ def plan_gateway(
     host = placed.hosts[host_name]
     image, probe = image_of(placed.lab, block.engine)
     bind = block.bind or host.bind
+    links = [_link(placed, e, workloads, host, by_name=by_name[host_name]) for e in endpoints]
+    database = gateway.database(block)
+    unreachable = {d.path: d for d in _unreachable(placed, host, endpoints, workloads, services, database)}
+    problems.extend(unreachable.values())
     ask = GatewayAsk(
         lab=placed.lab.name,
         host=host,
         options=block,
-        endpoints=tuple(_linked(placed, endpoints, workloads, host, by_name=by_name[host_name])),
+        endpoints=tuple(links),
         port=block.port,
         bind=bind,
         image=block.image or image,
         probe=probe,
-        database=_database(placed, gateway.database(block), services, host, by_name=by_name[host_name]),
+        database=_database(database, services, host, by_name=by_name[host_name]),
     )
-    shown = host.address if bind == host.bind and bind != LOOPBACK else bind
-    url = f"http://{shown}:{block.port}"
+    url = f"http://{_in_url(bind if bind not in ANYWHERE else host.address)}:{block.port}"
     return GatewayPlan(host=host_name, url=url, key=gateway.master_key(block), workloads=gateway.workloads(ask))
 
 
@@ -164,39 +169,73 @@ def _gateway_to_come(engine: str) -> Diagnostic:
     )
 
 
-def _linked(
+def _link(
+    placed: PlacedLab, endpoint: Endpoint, workloads: Sequence[Workload], user: PlacedHost, *, by_name: bool
+) -> Linked:
+    port = next(w for w in workloads if w.name == endpoint.workload).port(endpoint.port)
+    if by_name and endpoint.host == user.name:
+        return Linked(endpoint, f"http://{endpoint.workload}:{port.listen}")
+    address = reached(placed.hosts[endpoint.host], port.bind, user)
+    return Linked(endpoint, f"http://{_in_url(address)}:{port.published}")
+
+
+def reached(provider: PlacedHost, bind: str, user: PlacedHost) -> str:
+    """Return the address at which programs of ``user`` reach what ``provider`` serves at ``bind``."""
+    if bind in ANYWHERE:
+        return LOOPBACK if provider.name == user.name else provider.address
+    return bind
+
+
+def reachable(provider: PlacedHost, bind: str, user: PlacedHost) -> bool:
+    """Whether that works at all: a loopback address, or a host known only as ``localhost``, ends at its own machine."""
+    return provider.name == user.name or not is_loopback(reached(provider, bind, user))
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address is only good on its own machine."""
+    return address in {"localhost", "::1"} or address.startswith("127.")
+
+
+def _in_url(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _unreachable(
     placed: PlacedLab,
+    user: PlacedHost,
     endpoints: Sequence[Endpoint],
     workloads: Sequence[Workload],
-    host: PlacedHost,
-    *,
-    by_name: bool,
-) -> Iterator[Linked]:
-    servers = {w.name: w for w in workloads}
+    services: ServicePlan,
+    database: str | None,
+) -> Iterator[Diagnostic]:
+    """Yield a problem for each host whose servers, and each service that, the gateway's host cannot reach."""
+    binds = {w.name: w.ports for w in workloads}
     for endpoint in endpoints:
-        port = servers[endpoint.workload].port(endpoint.port)
-        address, number = _reached(placed, host, endpoint.host, port.published)
-        if by_name and endpoint.host == host.name:
-            address, number = endpoint.workload, port.listen
-        yield Linked(endpoint, f"http://{address}:{number}")
+        bind = next(p.bind for p in binds[endpoint.workload] if p.name == endpoint.port)
+        if not reachable(placed.hosts[endpoint.host], bind, user):
+            yield _cut_off(f"the servers of host `{endpoint.host}`", ("hosts", endpoint.host), user)
+    ask = services.asks.get(database or "")
+    if ask is not None and not reachable(ask.host, ask.bind, user):
+        path: DocPath = ("services", ask.name, "bind") if ask.options.bind else ("hosts", ask.host.name)
+        yield _cut_off(f"service `{ask.name}`", path, user)
 
 
-def _reached(placed: PlacedLab, user: PlacedHost, provider: str, published: int | None) -> tuple[str, int]:
-    """Return the address and port of a provider's published port, from a user's host."""
-    if provider == user.name:
-        return LOOPBACK, published or 0
-    return placed.hosts[provider].address, published or 0
+def _cut_off(what: str, path: DocPath, user: PlacedHost) -> Diagnostic:
+    return Diagnostic(
+        code="LAB139",
+        summary=f"{what} can only be reached on its own machine, and the gateway runs on `{user.name}`",
+        path=path,
+        hint="give the host the `address` by which other machines reach it, and bind to nothing narrower",
+    )
 
 
-def _database(
-    placed: PlacedLab, name: str | None, services: ServicePlan, user: PlacedHost, *, by_name: bool
-) -> DatabaseLink | None:
+def _database(name: str | None, services: ServicePlan, user: PlacedHost, *, by_name: bool) -> DatabaseLink | None:
     if name is None or name not in services.asks:
         return None
     ask = services.asks[name]
     service = load_service(ask.options.kind or name)
-    address, port = _reached(placed, user, ask.host.name, ask.published)
+    address, port = reached(ask.host, ask.bind, user), ask.published or 0
     same = ask.host.name == user.name
     if same and by_name:
         address, port = name, service.listens or 0
-    return service.database(ask, address, port, same_host=same)
+    return service.database(ask, _in_url(address), port, same_host=same)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
-from labctl.artefact import Artefact, File, HostRoot, Image, Manager, ModelFile, Tree, Unit
-from labctl.diagnostics import Diagnostic, DocPath, Result
+from labctl.artefact import Artefact, File, HostRoot, Image, Manager, ModelFile, Tree, TreeError, Unit
+from labctl.diagnostics import Diagnostic, DocPath, LabctlError, Result
+from labctl.emit import EmitError
 from labctl.engines import Template
 from labctl.engines import load as load_engine
 from labctl.link import GatewayPlan, plan_gateway, plan_services
-from labctl.placed import PlacedHost
+from labctl.placed import PlacedHost, Server
 from labctl.resolve.lab import PlacedLab
 from labctl.resolve.models import model_artefacts
+from labctl.resolve.ports import Taken, port_clashes
 from labctl.targets import Target
 from labctl.targets.capabilities import choose_form
 from labctl.targets.power import power_problems, power_unit
 from labctl.values import dataclass
 from labctl.workload import Container, Endpoint, Workload
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +40,12 @@ class Rendered:
 def render(placed: PlacedLab, targets: Mapping[str, Target | None], template: Template) -> Result[Rendered]:
     """Return the whole tree; ``targets`` maps each host to its target, None where this version has none."""
     problems: list[Diagnostic] = []
-    servers = [(s, placed.lab.deployments[s.deployment]) for s in placed.servers]
-    workloads = [load_engine(spec.engine).workload(s, spec, template) for s, spec in servers]
-    endpoints = [e for s, spec in servers for e in load_engine(spec.engine).endpoints(s, spec)]
+    servers = [(s, placed.lab.deployments[s.deployment], load_engine(_engine(placed, s))) for s in placed.servers]
+    made = [_attempt(partial(e.workload, s, spec, template), s.origin, problems) for s, spec, e in servers]
+    if None in made:
+        return Result(None, tuple(dict.fromkeys(problems)))
+    workloads = [w for w in made if w is not None]
+    endpoints = [found for s, spec, engine in servers for found in engine.endpoints(s, spec)]
     by_name = {host: target is None or target.by_name for host, target in targets.items()}
     services = plan_services(placed, by_name, problems)
     workloads += services.workloads
@@ -44,17 +53,57 @@ def render(placed: PlacedLab, targets: Mapping[str, Target | None], template: Te
     workloads += gateway.workloads if gateway else ()
     workloads = [_from_mirror(w, placed) for w in workloads]
     problems.extend(_unexpressible(workloads, targets))
+    problems.extend(port_clashes(_published(placed, workloads)))
     for name, host in placed.hosts.items():
         problems.extend(power_problems(host, rendered=targets[name] is not None))
-    items: list[Artefact | Image | Unit | HostRoot] = []
-    if not any(p.is_error for p in problems):
-        for name, host in placed.hosts.items():
-            items += _host(placed, host, targets[name], [w for w in workloads if w.host == name])
+    tree = Tree() if any(p.is_error for p in problems) else _tree(placed, targets, workloads, problems)
     ordered = tuple(sorted(workloads, key=lambda w: (w.host, w.name)))
-    rendered = Rendered(
-        placed=placed, tree=Tree.of(items), workloads=ordered, endpoints=tuple(endpoints), gateway=gateway
-    )
+    rendered = Rendered(placed=placed, tree=tree, workloads=ordered, endpoints=tuple(endpoints), gateway=gateway)
     return Result(rendered, tuple(problems))
+
+
+def _engine(placed: PlacedLab, server: Server) -> str:
+    return placed.lab.deployments[server.deployment].engine
+
+
+def _attempt(make: Callable[[], T], origin: DocPath, problems: list[Diagnostic]) -> T | None:
+    """Return what ``make`` makes; None, and a located problem, when something of the lab cannot be written down."""
+    try:
+        return make()
+    except LabctlError as error:
+        problems.extend(replace(d, path=d.path or origin) for d in error.diagnostics)
+    except (EmitError, TreeError) as error:
+        summary = f"`{origin[-1]}` has something that cannot be written down"
+        problems.append(Diagnostic(code="LAB084", summary=summary, detail=str(error), path=origin))
+    return None
+
+
+def _tree(
+    placed: PlacedLab, targets: Mapping[str, Target | None], workloads: Sequence[Workload], problems: list[Diagnostic]
+) -> Tree:
+    """Return the tree of all hosts; each host is checked by itself, so that a problem has a place."""
+    trees = []
+    for name, host in placed.hosts.items():
+        mine = [w for w in workloads if w.host == name]
+        tree = _attempt(lambda h=host, m=mine: Tree.of(_host(placed, h, targets[h.name], m)), host.origin, problems)  # type: ignore[misc]
+        trees.append(tree or Tree())
+    return Tree.of(item for t in trees for item in (*t.artefacts, *t.images, *t.units, *t.roots.values()))
+
+
+def _published(placed: PlacedLab, workloads: Iterable[Workload]) -> Iterator[Taken]:
+    """Yield every host port that is really published, those that labctl drew for services among them."""
+    drawn = {s.name for s in placed.servers if placed.lab.deployments[s.deployment].port is None}
+    drawn |= {name for name, block in placed.lab.services.items() if block.port is None}
+    for workload in workloads:
+        for port in workload.ports:
+            if port.published is not None:
+                yield Taken(
+                    host=workload.host,
+                    port=port.published,
+                    who=workload.name,
+                    path=workload.origin,
+                    declared=workload.name not in drawn,
+                )
 
 
 def _host(

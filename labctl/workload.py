@@ -237,7 +237,6 @@ class Workload:
         models: names of ``ModelFile`` paths that it reads (relative to the host's models folder).
         start: whether it is started with the lab or on demand.
         origin: the part of lab.yaml that asked for it.
-        restart_on: extra text whose change must restart it (beside what it renders to).
         extra: per target name, a mapping merged last into what the target renders for it.
         description: a few words for humans.
     """

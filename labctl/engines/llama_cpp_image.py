@@ -6,28 +6,39 @@ import hashlib
 import json
 from typing import Final
 
+from labctl.diagnostics import Diagnostic, LabctlError
 from labctl.engines import Template
 from labctl.model.deployment import Build
 from labctl.placed import Runtime
 from labctl.workload import ImageBuild
+
+DOCKERFILE: Final = "llama.cpp/Dockerfile.j2"
 
 X86_EXTENSIONS: Final = ("AVX", "AVX2", "AVX512", "BMI2", "F16C", "FMA")
 """CMake options ``GGML_<NAME>`` that are on by default in a native build (ggml/CMakeLists.txt, b11549)."""
 
 
 def image_build(build: Build, runtime: Runtime, template: Template) -> ImageBuild:
-    """Return the Dockerfile; its name holds a digest of it, so that a changed build is another image."""
-    from jinja2 import StrictUndefined  # noqa: PLC0415 - only labs that build an image need Jinja
+    """Return the Dockerfile; its name holds a digest of it, so that a changed build is another image.
+
+    LabctlError when there is no template, or a user's own one is broken.
+    """
+    from jinja2 import StrictUndefined, TemplateError  # noqa: PLC0415 - only labs that build an image need Jinja
     from jinja2.sandbox import SandboxedEnvironment  # noqa: PLC0415
 
     environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
-    text = environment.from_string(template("llama.cpp/Dockerfile.j2")).render(
-        version=build.version or runtime.version,
-        cuda=build.cuda,
-        architectures=";".join(c.replace(".", "") for c in build.capabilities),
-        cmake_flags=_cpu_flags(build),
-        native="ON" if build.cpu == "native" else "OFF",
-    )
+    try:
+        text = environment.from_string(template(DOCKERFILE)).render(
+            version=build.version or runtime.version,
+            cuda=build.cuda,
+            architectures=";".join(c.replace(".", "") for c in build.capabilities),
+            cmake_flags=_cpu_flags(build),
+            native="ON" if build.cpu == "native" else "OFF",
+        )
+    except TemplateError as error:
+        summary = f"template `{DOCKERFILE}` cannot be filled in: {error}"
+        hint = "correct your own version of it, or remove it to use the one that labctl ships"
+        raise LabctlError([Diagnostic(code="LAB098", summary=summary, hint=hint)]) from error
     digest = hashlib.sha256(json.dumps(text).encode()).hexdigest()[:12]
     return ImageBuild(name=f"llama.cpp-{build.version or runtime.version}-{digest}", files={"Dockerfile": text})
 

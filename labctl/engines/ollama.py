@@ -53,7 +53,7 @@ class Ollama(Unlimited):
                 code="LAB020", summary="Ollama serves the models it lists, and none is", hint="add `models:`"
             )
         for model in models:
-            if model.file or "/" in model.source:
+            if model.kind != "ollama":
                 yield Diagnostic(
                     code="LAB065",
                     summary=f"Ollama pulls from its own library, and model `{model.name}` is `{model.source}`",
@@ -125,7 +125,10 @@ def _all_present(names: Sequence[str]) -> str:
 
 
 def _environment(spec: OllamaDeployment) -> dict[str, EnvValue]:
-    """Return Ollama's settings (ollama, envconfig/config.go, 2026-08)."""
+    """Return Ollama's settings (ollama, envconfig/config.go, 2026-08).
+
+    Nothing is pruned at a start: servers of one deployment on one host share a folder, and one may be pulling into it.
+    """
     return {
         "OLLAMA_CONTEXT_LENGTH": str(spec.context),
         "OLLAMA_FLASH_ATTENTION": "1" if spec.flash_attention else "0",
@@ -133,6 +136,7 @@ def _environment(spec: OllamaDeployment) -> dict[str, EnvValue]:
         "OLLAMA_KV_CACHE_TYPE": spec.kv_cache,
         "OLLAMA_MAX_LOADED_MODELS": str(spec.loaded),
         "OLLAMA_NO_CLOUD": "1",
+        "OLLAMA_NOPRUNE": "1",
         "OLLAMA_NUM_PARALLEL": str(spec.parallel),
     }
 

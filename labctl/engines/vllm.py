@@ -76,14 +76,14 @@ class Vllm:
     def check(self, spec: VllmDeployment, models: Sequence[PlacedModel]) -> Iterable[Diagnostic]:
         """Yield what the schema cannot see."""
         yield from needs_model(models, "vLLM", "hf")
-        if models and (models[0].file or not _is_repository(models[0].source)):
+        if models and models[0].kind != "hf":
             yield Diagnostic(
                 code="LAB065",
                 summary=f"vLLM reads Hugging Face repositories, and model `{models[0].name}` is `{models[0].source}`",
                 path=("model",),
                 hint="give the model an `hf:` source, or use engine `llama.cpp` for GGUF files",
             )
-        if spec.vram is None and spec.on and any(p.gpus != "none" for p in spec.on):
+        if spec.vram is None and (not spec.on or any(p.gpus != "none" for p in spec.on)):
             yield Diagnostic(
                 code="LAB064",
                 summary="vLLM fills whatever it is given, so it needs a budget",
@@ -112,10 +112,7 @@ class Vllm:
 
             found = vllm.estimate(models[0].hf, _memory_settings(spec, models[0], gpus, version))
             return replace(found, process=vllm.CONTEXT)
-        if not isinstance(spec.vram, int):
-            return None
-        step = Step("budget", spec.vram, "`vram:` in lab.yaml; vLLM fills its budget with KV cache", "lab.yaml")
-        return Footprint(devices=(DeviceBytes(other=spec.vram),) * len(gpus), steps=(step,), declared=True)
+        return _whole_budget(spec.vram, len(gpus)) if isinstance(spec.vram, int) else None
 
     def limits(
         self, spec: VllmDeployment, models: Sequence[PlacedModel], gpus: Sequence[PlacedGpu], version: str
@@ -162,6 +159,15 @@ class Vllm:
         return (endpoint(server, spec, ApiFlavour.VLLM, serves[0], serves),)
 
 
+def _whole_budget(budget: int, gpus: int) -> Footprint:
+    """Return the footprint of a model that nobody knows: its whole budget, and a process around it."""
+    from labctl.vram import vllm  # noqa: PLC0415 - the memory model is only needed for labs with vLLM
+
+    step = Step("budget", budget, "`vram:` in lab.yaml; vLLM fills its budget with KV cache", "lab.yaml")
+    devices = (DeviceBytes(other=budget),) * gpus
+    return Footprint(devices=devices, steps=(step,), process=vllm.CONTEXT, exact=False)
+
+
 def _memory_settings(
     spec: VllmDeployment, model: PlacedModel, gpus: Sequence[PlacedGpu], version: str
 ) -> MemorySettings:
@@ -183,10 +189,6 @@ def _memory_settings(
         budget_bytes=spec.vram if isinstance(spec.vram, int) else None,
         version=version,
     )
-
-
-def _is_repository(source: str) -> bool:
-    return source.count("/") == 1 and ":" not in source and not source.endswith(".gguf")
 
 
 def _environment(spec: VllmDeployment) -> dict[str, EnvValue]:

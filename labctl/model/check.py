@@ -50,11 +50,10 @@ def _deployment(lab: Lab, name: str, deployment: Deployment) -> Iterator[Diagnos
 
 def _gpus(lab: Lab, placement: Placement, path: DocPath) -> Iterator[Diagnostic]:
     host = lab.hosts[placement.host]
-    count = sum(g.count for g in host.gpus)
-    uuids = {u for g in host.gpus for u in g.uuid}
+    cards = [gpu.uuid[k] if gpu.uuid else None for gpu in host.gpus for k in range(gpu.count)]
     if placement.gpus == "none":
         return
-    if count == 0:
+    if not cards:
         yield Diagnostic(
             code="LAB052",
             summary=f"host `{placement.host}` has no GPU",
@@ -62,28 +61,41 @@ def _gpus(lab: Lab, placement: Placement, path: DocPath) -> Iterator[Diagnostic]
             hint=f"list its cards under `hosts.{placement.host}.gpus`, or leave `gpus` out to run on the CPU",
         )
         return
-    refs = range(count) if placement.gpus == "all" else placement.gpus
+    refs = range(len(cards)) if placement.gpus == "all" else placement.gpus
+    seen: set[int] = set()
     for i, ref in enumerate(refs):
-        if (isinstance(ref, int) and not 0 <= ref < count) or (isinstance(ref, str) and ref not in uuids):
-            cards = f"its cards are 0 to {count - 1}" if count > 1 else "its only card is `0`"
-            known = cards if isinstance(ref, int) else "add the UUID to the host's `gpus`"
-            yield Diagnostic(
-                code="LAB052",
-                summary=f"host `{placement.host}` has no GPU `{ref}`",
-                path=(*path, "gpus", i),
-                hint=known,
-            )
-        elif ref in list(refs)[:i]:
-            yield Diagnostic(
-                code="LAB054", summary=f"GPU `{ref}` is listed twice", path=(*path, "gpus", i), hint="remove one"
-            )
-    if placement.gpus != "all" and len(placement.gpus) % placement.gpus_per_server:
+        index = _index(ref, cards)
+        if index is None:
+            yield _no_such_card(placement.host, ref, len(cards), (*path, "gpus", i))
+        elif index in seen:
+            summary = f"GPU `{ref}` is listed twice"
+            yield Diagnostic(code="LAB054", summary=summary, path=(*path, "gpus", i), hint="remove one")
+        else:
+            seen.add(index)
+    if len(refs) % placement.gpus_per_server:
         yield Diagnostic(
             code="LAB027",
-            summary=f"{len(placement.gpus)} cards cannot be shared out {placement.gpus_per_server} to a server",
+            summary=f"{len(refs)} cards cannot be shared out {placement.gpus_per_server} to a server",
             path=(*path, "gpus"),
             hint=f"list a multiple of {placement.gpus_per_server} cards, or change `gpus_per_server`",
         )
+
+
+def _index(ref: int | str, cards: list[str | None]) -> int | None:
+    """Return a card's place on the bus, by that place or its UUID; None when there is no such card."""
+    if isinstance(ref, int):
+        return ref if 0 <= ref < len(cards) else None
+    return cards.index(ref) if ref in cards else None
+
+
+def _no_such_card(host: str, ref: int | str, count: int, path: DocPath) -> Diagnostic:
+    places = f"its cards are 0 to {count - 1}" if count > 1 else "its only card is `0`"
+    return Diagnostic(
+        code="LAB052",
+        summary=f"host `{host}` has no GPU `{ref}`",
+        path=path,
+        hint=places if isinstance(ref, int) else "add the UUID to the host's `gpus`",
+    )
 
 
 def _public_names(lab: Lab) -> Iterator[Diagnostic]:

@@ -33,13 +33,28 @@ _GGUF = re.compile(r"(hf://[^/\s]+/[^/\s]+/\S+|https?://\S+|file:///\S+|[^:\s]+)
 
 
 def _gguf(value: str) -> str:
-    if not _GGUF.fullmatch(value):
+    if not _GGUF.fullmatch(value) or {"", ".", ".."} & set(_folders(value)):
         summary = f"`{value}` is not the place of a GGUF file"
         raise FormatError(
             summary,
             "write `hf://org/repo/file.gguf`, `https://…/file.gguf`, a path, or a name in the host's models folder",
         )
     return value
+
+
+def _folders(value: str) -> list[str]:
+    """Return the parts of a source's path that it keeps in the models folder."""
+    if value.startswith("hf://"):
+        return value.removeprefix("hf://").split("/")
+    return [] if "://" in value or value.startswith("/") else value.split("/")
+
+
+def _folder(value: str) -> str:
+    parts = [part for part in value.split("/") if part not in {"", "."}]
+    if not value.startswith("/") or not parts or ".." in parts:
+        summary = f"`{value}` is not a folder that can be used"
+        raise FormatError(summary, "write an absolute path without `..`, for example `/srv/models`")
+    return "/" + "/".join(parts)
 
 
 def _image(value: str) -> str:
@@ -75,6 +90,8 @@ class BlockError(ValueError):
 
 GgufSource = Annotated[str, AfterValidator(_gguf)]
 """Where a GGUF file is."""
+Folder = Annotated[str, AfterValidator(_folder)]
+"""An absolute folder of a host, other than its root."""
 ImageName = Annotated[str, AfterValidator(_image)]
 """A container image, pinned by a tag that says a version or by a digest."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from labctl.model.base import Block, Name, PortNumber, Positive, Power, SecretName, Size
-from labctl.model.fields import OneOrMany, conflict
+from labctl.model.fields import Folder, OneOrMany, conflict
 
 CpuFeature = Literal["sse42", "avx", "avx2", "fma", "f16c", "bmi2", "avx512", "neon", "dotprod", "sve"]
 
@@ -98,7 +98,7 @@ class Host(Block):
     group_ids: Annotated[GroupIds | None, Field(description="groups of /dev/dri and /dev/kfd for AMD containers")] = (
         None
     )
-    models: Annotated[str | None, Field(description="folder for model files", pattern=r"^[/~].*")] = None
+    models: Annotated[Folder | None, Field(description="folder for model files", examples=["/srv/models"])] = None
     user: Annotated[str | None, Field(description="user that native services run as")] = None
     compose: Annotated[dict[str, Any], Field(description="options of the compose target")] = {}
     systemd: Annotated[dict[str, Any], Field(description="options of the systemd target")] = {}
