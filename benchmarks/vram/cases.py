@@ -63,7 +63,8 @@ def _rows(path: Path) -> Iterator[Row]:
             yield from csv.DictReader(file)
 
 
-def _settings(row: Row, build: str) -> Settings:
+def settings_of(row: Row, build: str) -> Settings:
+    """Settings of the server that a row describes."""
     kind = row.get("kv_k") or row["kv"]
     return Settings(
         context=int(row["ctx"]),
@@ -88,7 +89,8 @@ def _single(row: Row, known: dict[tuple[str, str], GgufFacts], build: str) -> It
     facts = known.get((row["model"], row["quant"]))
     if facts is None:
         return
-    settings = _settings(row, build)
+    settings = settings_of(row, build)
+    parts: tuple[str, ...]
     if settings.backend == "cpu":
         parts, device, group = ("model_mib", "kv_mib", "compute_mib", "output_mib"), -1, "CPU only"
     else:
@@ -110,7 +112,7 @@ def _several(row: Row, known: dict[tuple[str, str], GgufFacts]) -> Iterator[Case
     if facts is not None and row["device"].removeprefix("CUDA").isdigit():
         device = int(row["device"].removeprefix("CUDA"))
         truth = _bytes(row, ("model_mib", "context_mib", "compute_mib"))
-        yield Case("several GPUs", row["model"], facts, _settings(row, "b11549"), device, truth)
+        yield Case("several GPUs", row["model"], facts, settings_of(row, "b11549"), device, truth)
 
 
 def _bytes(row: Row, parts: tuple[str, ...]) -> int:

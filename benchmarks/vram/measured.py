@@ -9,6 +9,7 @@ import csv
 from pathlib import Path
 
 from benchmarks.vram.cases import MIB, models
+from labctl.vram.facts import GgufFacts
 from labctl.vram.llama_cpp import Settings, estimate
 
 Log = dict[str, str | float]
@@ -35,7 +36,7 @@ def compare(folder: Path) -> list[Log]:
     return [log for row in rows if row["engine"] == "llama.cpp" and row["model"] in KNOWN for log in _parts(row, facts)]
 
 
-def _parts(row: dict[str, str], facts: dict) -> list[Log]:  # type: ignore[type-arg]
+def _parts(row: dict[str, str], facts: dict[tuple[str, str], GgufFacts]) -> list[Log]:
     model, quant, settings = KNOWN[row["model"]]
     if (model, quant) not in facts:
         return []

@@ -8,10 +8,10 @@ with Turing or later tensor cores), ``ggml/src/ggml-backend.cpp`` (host buffers)
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from labctl.values import dataclass
 from labctl.vram.llama_cpp.builds import Rules
-from labctl.vram.llama_cpp.graph import VIEW_OPS, Node
+from labctl.vram.llama_cpp.graph import Node
 from labctl.vram.llama_cpp.quants import (
     CUDA_ALIGNMENT,
     HOST_ALIGNMENT,
@@ -50,7 +50,7 @@ class Machine:
             return True
         for source in node.sources:
             home = source.home
-            if home is not None and home != backend and home != self.gpus:
+            if home is not None and home not in {backend, self.gpus}:
                 return False
         check = _CHECKS.get(node.op)
         return check is None or check(node)

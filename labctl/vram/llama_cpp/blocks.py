@@ -6,6 +6,7 @@ Source: llama.cpp b11549, ``src/llama-graph.cpp`` (``build_norm``, ``build_qkv``
 
 from __future__ import annotations
 
+from labctl.values import dataclass
 from labctl.vram.llama_cpp import early
 from labctl.vram.llama_cpp.graph import (
     Node,
@@ -60,9 +61,8 @@ def rotate(scene: Scene, x: Node, il: int, *, factors: bool = False) -> Node:
 def queries_keys_values(scene: Scene, il: int, x: Node, *, heads: bool = True) -> tuple[Node, Node, Node]:
     """Q, K and V: [head size, heads, tokens], or [width, tokens] when ``heads`` is False."""
     model, tokens = scene.model, x.ne[1]
-    sizes = [
-        (model.head_k(il), model.heads(il)), (model.head_k(il), model.kv_heads(il)), (model.head_v(il), model.kv_heads(il)),
-    ]  # fmt: skip
+    heads_q, heads_kv, size = model.heads(il), model.kv_heads(il), model.head_k(il)
+    sizes = [(size, heads_q), (size, heads_kv), (model.head_v(il), heads_kv)]
     if scene.has(il, "attn_qkv"):
         return _fused(scene, il, x, sizes, heads=heads)
     parts = []
@@ -98,7 +98,29 @@ def hadamard(x: Node, rotation: Node) -> Node:
     return reshape(product, *x.ne)
 
 
-def attention(scene: Scene, il: int, q: Node, k: Node | None, v: Node | None, **extra: object) -> Node:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aids:
+    """What some architectures add to attention.
+
+    Attributes:
+        sinks: attention sinks of each head.
+        decompress: projection of latent values to those of each head.
+        softcap: scores are capped when flash attention is off.
+        cache_of: the block whose cache is read; None: the block's own.
+    """
+
+    sinks: Node | None = None
+    decompress: Node | None = None
+    softcap: bool = False
+    cache_of: int | None = None
+
+
+NO_AIDS = Aids()
+
+
+def attention(
+    scene: Scene, il: int, q: Node, k: Node | None, v: Node | None, aids: Aids = NO_AIDS, *, project: bool = True
+) -> Node:
     """Attention through the cache and the output projection.
 
     Args:
@@ -107,12 +129,12 @@ def attention(scene: Scene, il: int, q: Node, k: Node | None, v: Node | None, **
         q: [head size, heads, tokens].
         k: [head size, KV heads, tokens]; None when the block reads an earlier block's cache.
         v: like ``k``; None likewise.
-        extra: ``cache_of``: the block whose cache is read; ``project``: False to leave the output projection out;
-            anything else goes to ``attend``.
+        aids: what the architecture adds.
+        project: False to leave the output projection out.
     """
     if not scene.rules.modern and k is not None and v is not None:
-        x = early.attention(scene, il, q, k, v, softcap=bool(extra.get("softcap")))
-        return linear(scene, il, "attn_output", x)
+        x = early.attention(scene, il, q, k, v, softcap=aids.softcap)
+        return linear(scene, il, "attn_output", x) if project else x
     sliding = scene.model.swa(il)
     turn_k, turn_v = scene.rotations(sliding=sliding)
     if turn_k is not None:
@@ -120,19 +142,15 @@ def attention(scene: Scene, il: int, q: Node, k: Node | None, v: Node | None, **
         k = hadamard(k, turn_k) if k is not None else None
     if turn_v is not None and v is not None:
         v = hadamard(v, turn_v)
-    order = (q, k, v) if scene.model.window else (q, v, k)
-    for part in order:
+    for part in (q, k, v) if scene.model.window else (q, v, k):
         if part is not None:
             scene.graph.expand(part)
     store(scene, il, k, v, sliding=sliding)
-    source = extra.pop("cache_of", il)
-    project = extra.pop("project", True)
-    assert isinstance(source, int)
+    source = il if aids.cache_of is None else aids.cache_of
     keys, values = cached_keys(scene, source), cached_values(scene, source)
-    x = attend(scene, il, q, keys, values, scene.mask(sliding=sliding), **extra)  # type: ignore[arg-type]
-    if turn_v is not None:
-        x = hadamard(x, turn_v)
-    return linear(scene, il, "attn_output", x) if project and scene.has(il, "attn_output") else x
+    x = attend(scene, q, keys, values, scene.mask(sliding=sliding), aids)
+    x = x if turn_v is None else hadamard(x, turn_v)
+    return linear(scene, il, "attn_output", x) if project else x
 
 
 def store(scene: Scene, il: int, k: Node | None, v: Node | None, *, sliding: bool) -> None:
@@ -186,60 +204,46 @@ def cached_values(scene: Scene, il: int) -> Node:
     return view(cache, (cells, heads, size, streams), (column * size, column, cache.nb[2]))
 
 
-def attend(
-    scene: Scene,
-    il: int,
-    q: Node,
-    k: Node,
-    v: Node,
-    mask: Node | None,
-    *,
-    sinks: Node | None = None,
-    bias: Node | None = None,
-    decompress: Node | None = None,
-    softcap: bool = False,
-) -> Node:
+def attend(scene: Scene, q: Node, k: Node, v: Node, mask: Node, aids: Aids = NO_AIDS) -> Node:
     """Scores, softmax and weighted values: [heads · head size, tokens] (``build_attn_mha``)."""
     transposed = v.nb[1] > v.nb[2]
     streams = k.ne[3]
     per_stream = q.ne[2] // streams
     q = view(q, (q.ne[0], q.ne[1], per_stream, streams), (q.nb[1], q.nb[2], q.nb[2] * per_stream))
     q, k, v = (permute(x, 0, 2, 1, 3) for x in (q, k, v))
-    if scene.flash and bias is None:
-        x = _flash(q, k, transpose(v) if transposed else v, mask, sinks, decompress)
+    if scene.flash:
+        x = _flash(q, k, transpose(v) if transposed else v, mask, aids)
         if scene.model.real("attention.max_alibi_bias") > 0:
             x.variant = "alibi"
         x = reshape(x, x.ne[0] * x.ne[1], x.ne[2] * x.ne[3])
-        scene.graph.expand(x)
-        return x
-    scores = mul_mat(k, q)
-    if scene.model.arch == "grok":
-        scores = like("SCALE", unary(like("SCALE", scores), "tanh"))
-    if softcap:
-        scores = like("SCALE", unary(like("SCALE", scores), "tanh"))
-    if bias is not None:
-        scores = like("ADD", scores, bias)
-    scores = like("SOFT_MAX", scores, mask, sinks)
-    if not transposed:
-        v = like("CONT", transpose(v))
-    x = mul_mat(v, scores)
-    if decompress is not None:
-        x = mul_mat(decompress, x)
-    x = permute(x, 0, 2, 1, 3)
-    x = cont(x, x.ne[0] * x.ne[1], x.ne[2] * x.ne[3])
-    if not scene.settings.kv_offload:
-        x.backend = scene.placement.gpus
+    else:
+        x = _plain(scene, q, k, v if transposed else like("CONT", transpose(v)), mask, aids)
     scene.graph.expand(x)
     return x
 
 
-def _flash(q: Node, k: Node, v: Node, mask: Node | None, sinks: Node | None, decompress: Node | None) -> Node:
+def _plain(scene: Scene, q: Node, k: Node, v: Node, mask: Node, aids: Aids) -> Node:
+    scores = mul_mat(k, q)
+    for capped in (scene.model.arch == "grok", aids.softcap):
+        if capped:
+            scores = like("SCALE", unary(like("SCALE", scores), "tanh"))
+    x = mul_mat(v, like("SOFT_MAX", scores, mask, aids.sinks))
+    if aids.decompress is not None:
+        x = mul_mat(aids.decompress, x)
+    x = permute(x, 0, 2, 1, 3)
+    x = cont(x, x.ne[0] * x.ne[1], x.ne[2] * x.ne[3])
+    if not scene.settings.kv_offload:
+        x.backend = scene.placement.gpus
+    return x
+
+
+def _flash(q: Node, k: Node, v: Node, mask: Node, aids: Aids) -> Node:
     k = cast(k, "F16") if k.type == "F32" else k
     v = cast(v, "F16") if v.type == "F32" else v
-    x = flash_attention(q, k, v, mask, sinks)
-    if decompress is None:
+    x = flash_attention(q, k, v, mask, aids.sinks)
+    if aids.decompress is None:
         return x
-    x = mul_mat(decompress, permute(x, 0, 2, 1, 3))
+    x = mul_mat(aids.decompress, permute(x, 0, 2, 1, 3))
     return like("CONT", permute(x, 0, 2, 1, 3))
 
 
@@ -250,7 +254,7 @@ def uncached_attention(scene: Scene, il: int, q: Node, k: Node, v: Node, *, proj
         return linear(scene, il, "attn_output", x) if project else x
     for part in (q, k, v):
         scene.graph.expand(part)
-    x = attend(scene, il, q, k, v, scene.square_mask(sliding=scene.model.swa(il)))
+    x = attend(scene, q, k, v, scene.square_mask(sliding=scene.model.swa(il)))
     return linear(scene, il, "attn_output", x) if project else x
 
 

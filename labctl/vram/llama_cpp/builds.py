@@ -7,7 +7,9 @@ b8672, and so on) and, for early 2025, the one in llama-cpp-python 0.3.8.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from labctl.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,4 +68,4 @@ def rules_of(build: str) -> Rules:
         msg = f"unknown llama.cpp build `{build}`: write it as b<number>, e.g. b11549"
         raise ValueError(msg)
     held = {name: True for first, name, _ in CHANGES if int(number) >= first}
-    return replace(EARLY_2025, **held)  # type: ignore[arg-type]
+    return replace(EARLY_2025, **held)

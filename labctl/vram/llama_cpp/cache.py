@@ -7,9 +7,9 @@ Source: llama.cpp b11549, ``src/llama-context.cpp`` (context per sequence), ``sr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
+from labctl.values import dataclass
 from labctl.vram.llama_cpp.builds import Rules
 from labctl.vram.llama_cpp.model import NO_CACHE, Model
 from labctl.vram.llama_cpp.quants import (

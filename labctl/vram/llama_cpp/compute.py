@@ -17,6 +17,9 @@ from labctl.vram.llama_cpp.scene import MissingTensorError, Scene
 from labctl.vram.llama_cpp.scheduler import reserve
 from labctl.vram.llama_cpp.sequence import shortened
 
+MARGIN = 4
+"""A bound gets this part of itself on top, for what no weight matrix shows (sparse attention, states, masks)."""
+
 
 def buffers(placement: Placement, cache: Cache, rules: Rules) -> tuple[list[int], bool]:
     """Bytes of the compute buffer of each GPU, then of the host; and whether they are exact rather than a bound."""
@@ -37,7 +40,7 @@ def buffers(placement: Placement, cache: Cache, rules: Rules) -> tuple[list[int]
         except MissingTensorError:
             exact = False
             best = [max(pair) for pair in zip(best, sizes(fallback.build), strict=True)]
-    return best, exact
+    return best if exact else [size + size // MARGIN for size in best], exact
 
 
 def reserved_outputs(cache: Cache, rules: Rules) -> int:

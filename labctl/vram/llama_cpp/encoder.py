@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from labctl.vram.llama_cpp.blocks import (
     feed_forward,
-    linear,
     norm,
     norm_of,
     queries_keys_values,
@@ -105,6 +104,3 @@ def _classified(scene: Scene, x: Node) -> Node:
         x = mul_mat(out, x)
         x = x if bias is None else like("ADD", x, bias)
     return like("SOFT_MAX", x) if scene.model.arch in {"qwen3", "qwen3vl"} else x
-
-
-__all__ = ["build", "linear", "pool"]

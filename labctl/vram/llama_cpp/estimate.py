@@ -103,7 +103,7 @@ def remarks(placement: Placement, *, exact: bool) -> tuple[str, ...]:
     settings, arch = placement.settings, placement.model.arch
     notes = []
     if not exact:
-        notes.append(f"llama.cpp's graph of this `{arch}` model is not known here: the compute buffer is an upper bound.")
+        notes.append(f"llama.cpp's graph of this `{arch}` model is not known here: its compute buffer is a bound.")
     if settings.backend == "vulkan":
         notes.append("Vulkan is computed with CUDA's rules; its buffers differ by a few MiB.")
     if settings.split_mode == "row" and placement.gpus > 1:

@@ -5,8 +5,9 @@ Source: llama.cpp b11549, ``src/llama-graph.cpp`` (``build_moe_ffn``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from labctl.values import dataclass
 from labctl.vram.llama_cpp.graph import (
     Node,
     get_rows,

@@ -65,6 +65,3 @@ def _indexer(scene: Scene, il: int, x: Node) -> list[Node]:
     if not any(name.startswith(f"blk.{il}.indexer.") for name in scene.model.tensors):
         return []
     return [Node("BOUND", "F32", (scene.cache.cells, x.ne[1], 1, 1), [x]) for _ in range(_SPARSE)]
-
-
-

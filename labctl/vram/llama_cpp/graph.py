@@ -64,9 +64,7 @@ class Node:
         self.ne = ne
         self.nb = strides(type_name, ne) if nb is None else nb
         self.sources = sources
-        if view is not None and view.view is not None:
-            view = view.view
-        self.view = view
+        self.view: Node | None = view.view if view is not None and view.view is not None else view
         self.home: int | None = None
         self.weight = False
         self.input = False

@@ -5,7 +5,7 @@ Source: llama.cpp b11549, ``src/models/deepseek2.cpp`` and ``build_attn`` for K-
 
 from __future__ import annotations
 
-from labctl.vram.llama_cpp.blocks import attend, attention, cached_keys, hadamard, linear, norm_of, rotate, store
+from labctl.vram.llama_cpp.blocks import Aids, attend, attention, cached_keys, linear, norm_of, rotate, store
 from labctl.vram.llama_cpp.experts import Routing
 from labctl.vram.llama_cpp.graph import Node, concat, like, mul_mat, permute, repeat, reshape, view
 from labctl.vram.llama_cpp.scene import Scene
@@ -69,7 +69,8 @@ def _absorbed(scene: Scene, il: int, q: Node, latent: Node, k_rope: Node) -> Nod
     store(scene, il, key, None, sliding=False)
     keys = cached_keys(scene, il)
     values = view(keys, (rank, *keys.ne[1:4]), keys.nb[1:4])
-    y = attend(scene, il, query, keys, values, scene.mask(sliding=False), decompress=scene.weight(il, "attn_v_b"))
+    aids = Aids(decompress=scene.weight(il, "attn_v_b"))
+    y = attend(scene, query, keys, values, scene.mask(sliding=False), aids)
     return linear(scene, il, "attn_output", y)
 
 
@@ -85,6 +86,3 @@ def _expanded(scene: Scene, il: int, q: Node, latent: Node, k_rope: Node) -> Nod
     query = rotate(scene, q, il)
     key = concat(plain, repeat(k_rope, rope, heads, tokens), 0)
     return attention(scene, il, query, key, value)
-
-
-__all__ = ["build", "hadamard", "latent_attention"]

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Collection
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from struct import pack, unpack
 
+from labctl.values import dataclass
 from labctl.vram.llama_cpp.builds import Rules
 from labctl.vram.llama_cpp.model import Model, Weight
 from labctl.vram.llama_cpp.settings import Settings

@@ -62,7 +62,7 @@ def _conv(scene: Scene, il: int, joined: Node) -> Node:
     return Node("SSM_CONV", "F32", (kernel.ne[1], joined.ne[0] - kernel.ne[0] + 1, joined.ne[2], 1), [joined, kernel])
 
 
-def _scanned(scene: Scene, il: int, x: Node, scan: Callable[[Node, Node], Node]) -> Node:
+def _scanned(scene: Scene, il: int, scan: Callable[[Node, Node], Node]) -> Node:
     """Run a scan over the saved states and save the new ones, which lie behind the result."""
     y = states(scene, il, "s", scan)
     store = scene.cached("s", il)
@@ -95,7 +95,7 @@ def mamba(scene: Scene, il: int, x: Node) -> Node:
         saved = reshape(flat, state, 1, inner, slots)
         return _scan_node(saved, heads, dt, decay, b, c, ids)
 
-    y = _scanned(scene, il, heads, scan)
+    y = _scanned(scene, il, scan)
     y = view(y, (inner, tokens, slots), heads.nb[2:4])
     y = like("ADD", y, like("MUL", x, _bare(scene, il, "ssm_d")))
     y = linear(scene, il, "ssm_out", glu("swiglu", like("CONT", z), y))
@@ -141,7 +141,7 @@ def mamba2(scene: Scene, il: int, x: Node) -> Node:
     def scan(flat: Node, ids: Node) -> Node:
         return _scan_node(reshape(flat, state, head, heads, slots), part, dt, decay, b, c, ids)
 
-    y = _scanned(scene, il, part, scan)
+    y = _scanned(scene, il, scan)
     y = view(y, (head, heads, tokens, slots), (4 * head, 4 * inner, 4 * inner * tokens))
     y = like("ADD", y, like("MUL", part, _bare(scene, il, "ssm_d")))
     y = glu("swiglu", like("CONT", z), y)

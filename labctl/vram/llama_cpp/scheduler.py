@@ -164,26 +164,34 @@ def _flatten(graph: Graph, machine: Machine, splits: list[Split], copies: int) -
     """The node and leaf lists that the allocator sees: input copies precede the nodes of their split."""
     keeps = optimise([s.nodes for s in splits if s.backend != machine.cpu]) if machine.rules.fusion_keeps else Keeps()
     nodes: Placed = []
-    leafs: Placed = []
-    if copies > 1:
-        for leaf in graph.leafs:
-            if leaf.input:
-                leaf.output = True
-                leafs += [(leaf, leaf.backend)]
-                leafs += [(_copy(leaf, copies), leaf.backend) for _ in range(copies - 1)]
-        for split in splits:
-            for source in split.inputs:
-                leafs += [(copy, split.backend) for copy in (source.copies or {})[split.backend]]
     for split in splits:
         for source in split.inputs:
             nodes.append((_dependency([source]), source.backend))
-            nodes.append(((source.copies or {})[split.backend][0], split.backend))
+            nodes.append((_copies(source, split)[0], split.backend))
         for node in split.nodes:
             nodes.append((node, node.backend))
             if node in keeps.until:
                 nodes += [(_dependency(group), split.backend) for group in keeps.after(node)]
-    leafs += [(leaf, leaf.backend) for leaf in graph.leafs]
-    return nodes, leafs
+    leafs = _pipelined(graph, splits, copies) if copies > 1 else []
+    return nodes, [*leafs, *((leaf, leaf.backend) for leaf in graph.leafs)]
+
+
+def _pipelined(graph: Graph, splits: list[Split], copies: int) -> Placed:
+    """All copies of all inputs: they are allocated first and never freed."""
+    leafs: Placed = []
+    for leaf in graph.leafs:
+        if leaf.input:
+            leaf.output = True
+            leafs.append((leaf, leaf.backend))
+            leafs += [(_copy(leaf, copies), leaf.backend) for _ in range(copies - 1)]
+    for split in splits:
+        for source in split.inputs:
+            leafs += [(copy, split.backend) for copy in _copies(source, split)]
+    return leafs
+
+
+def _copies(source: Node, split: Split) -> list[Node]:
+    return (source.copies or {})[split.backend]
 
 
 def _dependency(tensors: list[Node]) -> Node:

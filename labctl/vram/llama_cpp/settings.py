@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from labctl.values import dataclass
 from labctl.vram.facts import GgufFacts
 
 

@@ -8,9 +8,11 @@ Source: llama.cpp b11549, the ``graph`` constructors in ``src/models/*.cpp``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from labctl.values import dataclass
 from labctl.vram.llama_cpp.blocks import (
+    Aids,
     attention,
     feed_forward,
     linear,
@@ -21,7 +23,7 @@ from labctl.vram.llama_cpp.blocks import (
     uncached_attention,
 )
 from labctl.vram.llama_cpp.experts import Routing, experts, routing_of
-from labctl.vram.llama_cpp.graph import Node, concat, get_rows, glu, like, mul_mat, reshape, unary, view
+from labctl.vram.llama_cpp.graph import Node, get_rows, like, mul_mat, reshape, unary
 from labctl.vram.llama_cpp.model import UNCACHED
 from labctl.vram.llama_cpp.scene import Scene
 
@@ -114,7 +116,8 @@ def block(scene: Scene, recipe: Recipe, il: int, x: Node) -> Node:
         scores = None if scores is None else rows(scene, scores)
     y = scaled_residual(scene, after(scene, il, recipe.norm_after[0], y, recipe))
     if recipe.residual == "by_file":
-        recipe = replace(recipe, residual="own" if scene.model.flag("use_parallel_residual", default=True) else "serial")
+        own = scene.model.flag("use_parallel_residual", default=True)
+        recipe = replace(recipe, residual="own" if own else "serial")
     if recipe.residual != "serial":
         return _parallel(scene, recipe, il, y, residual, normed)
     middle = like("ADD", y, residual)
@@ -156,34 +159,50 @@ def scaled_residual(scene: Scene, x: Node) -> Node:
 
 def self_attention(scene: Scene, recipe: Recipe, il: int, x: Node) -> Node:
     """Projections, norms, rotation, attention, output projection."""
+    q, k, v = _prepared(scene, recipe, il, x)
+    if recipe.scale_q:
+        q = like("SCALE", q)
+    if scene.model.arch in UNCACHED:
+        return uncached_attention(scene, il, q, k, v)
+    aids = Aids(sinks=scene.find(il, "attn_sinks"), softcap=recipe.softcap)
+    y = attention(scene, il, q, k, v, aids, project=not recipe.gated_attention)
+    if not recipe.gated_attention:
+        return y
+    y = like("MUL", y, unary(mul_mat(scene.weight(il, "attn_gate"), x), "sigmoid"))
+    return linear(scene, il, "attn_output", y)
+
+
+def _prepared(scene: Scene, recipe: Recipe, il: int, x: Node) -> tuple[Node, Node, Node]:
+    """Q, K and V, normed and rotated."""
     full = recipe.norm_q == "full"
     q, k, v = queries_keys_values(scene, il, x, heads=not full)
     kind = recipe.norm_q_kind or recipe.norm
     if recipe.norm_q in {"head", "full"}:
-        q, k = (_normed(scene, il, name, part, kind) for name, part in (("attn_q_norm", q), ("attn_k_norm", k)))
+        q, k = _normed(scene, il, "attn_q_norm", q, kind), _normed(scene, il, "attn_k_norm", k, kind)
     if full:
         model, n = scene.model, x.ne[1]
         q = reshape(q, model.head_k(il), model.heads(il), n)
         k = reshape(k, model.head_k(il), model.kv_heads(il), n)
         v = reshape(v, model.head_v(il), model.kv_heads(il), n)
-    if rotates(scene, recipe, il):
-        q, k = (rotate(scene, part, il, factors=recipe.factors) for part in (q, k))
-        if recipe.norm_q == "bare" and scene.model.flag("use_qk_norm", default=scene.model.number("expert_count", 0) != 128):
-            q, k = (norm(part, None) for part in (q, k))
-    elif recipe.temperature:
-        q = like("MUL", q, scene.given("attention scale", "F32", 1, 1, scene.tokens))
+    q, k = _rotated(scene, recipe, il, q, k)
     if recipe.norm_q == "late":
-        q, k = (_normed(scene, il, name, part, kind) for name, part in (("attn_q_norm", q), ("attn_k_norm", k)))
-    if recipe.scale_q:
-        q = like("SCALE", q)
-    if scene.model.arch in UNCACHED:
-        return uncached_attention(scene, il, q, k, v)
-    sinks = scene.find(il, "attn_sinks")
-    y = attention(scene, il, q, k, v, sinks=sinks, softcap=recipe.softcap, project=not recipe.gated_attention)
-    if not recipe.gated_attention:
-        return y
-    y = like("MUL", y, unary(mul_mat(scene.weight(il, "attn_gate"), x), "sigmoid"))
-    return linear(scene, il, "attn_output", y)
+        q, k = _normed(scene, il, "attn_q_norm", q, kind), _normed(scene, il, "attn_k_norm", k, kind)
+    return q, k, v
+
+
+def _rotated(scene: Scene, recipe: Recipe, il: int, q: Node, k: Node) -> tuple[Node, Node]:
+    if not rotates(scene, recipe, il):
+        if recipe.temperature:
+            q = like("MUL", q, scene.given("attention scale", "F32", 1, 1, scene.tokens))
+        return q, k
+    q, k = (rotate(scene, part, il, factors=recipe.factors) for part in (q, k))
+    if recipe.norm_q == "bare" and scene.model.number("expert_count", 0) != _NOT_NORMED:
+        q, k = norm(q, None), norm(k, None)
+    return q, k
+
+
+_NOT_NORMED = 128
+"""Llama 4 with this many experts has no norm of Q and K (``use_kq_norm``)."""
 
 
 def _normed(scene: Scene, il: int, name: str, x: Node, kind: str) -> Node:
@@ -255,6 +274,3 @@ def finish(scene: Scene, recipe: Recipe, x: Node) -> None:
         x = like("SCALE", unary(like("SCALE", x), "tanh"))
     x.output = True
     scene.graph.expand(x)
-
-
-__all__ = ["Recipe", "block", "build", "concat", "finish", "glu", "linear", "mixed", "rows", "view"]
