@@ -12,7 +12,9 @@ from labctl.cli.report import printer, show_diagnostics
 from labctl.diagnostics import Diagnostic, ExitCode, LabctlError
 from labctl.estimate import estimate_gguf, max_context, servers_of
 from labctl.resolve.lab import PlacedLab
-from labctl.views.budget import budget_json, budget_text, explain_text, footprint_json, max_context_text
+from labctl.views.budget import budget_text
+from labctl.views.budget_data import budget_json, footprint_json
+from labctl.views.derivation import explain_text, max_context_text
 from labctl.views.diagnostics import to_json
 from labctl.vram.footprint import Footprint
 

@@ -1,197 +1,170 @@
-"""The VRAM budget: as a table with bars per card, as JSON, and every number derived in words."""
+"""The VRAM budget for people: a bar per card, a row per server, and sums that add up. Everything is in MiB."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Final
 
-from labctl.estimate import WhatIf
-from labctl.placed import Server
-from labctl.quantity import format_size
-from labctl.resolve.lab import PlacedLab
-from labctl.resolve.ledger import Entry, GpuAccount, HostAccount, Ledger
-from labctl.vram.footprint import Footprint
+from labctl.quantity import MIB
+from labctl.resolve.arithmetic import apportion, named_parts, whole
+from labctl.resolve.ledger import Entry, GpuAccount, HostAccount, HostEntry, Ledger, at_worst
+from labctl.values import dataclass
 
-BAR = 40
-BLOCKS = "█▓▒░"
+BAR: Final = 48
+"""Cells of a bar; a whole line stays below 100 columns."""
+SHADES: Final = "█▓▒░"
+RESERVE, FREE = "-", "·"
+NAME: Final = 32
+"""Columns of a name; a longer one gets a line of its own."""
+COLUMN: Final = 9
+PARTS: Final = ("weights", "context", "compute", "other", "process")
 
 
 def budget_text(ledger: Ledger) -> str:
-    """Return the ledger for people: one bar per card, one row per server, one line per host."""
+    """Return the ledger for people: per host its cards, those that hold the same as one, and its RAM."""
     lines: list[str] = []
-    hosts = {h.host: h for h in ledger.hosts}
-    for name, host in hosts.items():
-        cards = [a for a in ledger.gpus if a.host == name]
+    for host in ledger.hosts:
+        cards = [a for a in ledger.gpus if a.host == host.host]
         if cards or host.entries:
-            lines += [f"{name}  {_ram(host)}", *(line for card in cards for line in _card(card)), ""]
-    lines += [_unknown(ledger)] if ledger.unknown else []
-    lines.append("Everything fits." if ledger.fits else "Over budget: see the errors.")
+            lines += [host.host, *_cards(cards), *_ram(host), ""]
+    lines += _legend(ledger)
+    lines.append("Everything fits." if ledger.fits else "It does not fit: see the errors.")
     return "\n".join(lines)
 
 
-def _ram(host: HostAccount) -> str:
-    if host.memory is None:
-        return f"RAM {format_size(host.used)} of an unstated amount"
-    mark = "" if host.fits else "  OVER"
-    return (
-        f"RAM {format_size(host.used)} used + {format_size(host.reserve)} reserved of {format_size(host.memory)},"
-        f" {format_size(max(0, host.free or 0))} free{mark}"
+def _legend(ledger: Ledger) -> Iterator[str]:
+    if any(not e.exact and not e.declared for a in ledger.gpus for e in a.entries):
+        yield "~  reckoned from the model's name: `labctl lock` reads its header and makes it exact"
+    for group in sorted({e.group for a in ledger.gpus for e in a.entries if e.group}):
+        yield f"({group})  take turns: the one that takes the most counts"
+    if ledger.unknown:
+        yield "?  nothing is known of the memory of " + ", ".join(ledger.unknown)
+
+
+def _cards(accounts: Sequence[GpuAccount]) -> Iterator[str]:
+    computed = [e for a in accounts for e in a.entries if not e.declared]
+    parts = [p for p in PARTS if any(p in dict(named_parts(e.bytes, e.overhead)) for e in computed)]
+    for _, alike in groupby(accounts, key=_holding):
+        yield from _card(list(alike), parts)
+
+
+def _holding(account: GpuAccount) -> tuple[object, ...]:
+    """Return what makes two cards look the same."""
+    gpu = account.gpu
+    entries = tuple((e.deployment, e.bytes, e.overhead, e.group, e.exact) for e in account.entries)
+    return (gpu.model, gpu.memory, gpu.reserve, entries)
+
+
+def _card(alike: Sequence[GpuAccount], columns: Sequence[str]) -> Iterator[str]:
+    first, gpu = alike[0], alike[0].gpu
+    which = f"GPU {gpu.index}" if len(alike) == 1 else f"GPUs {gpu.index}-{alike[-1].gpu.index}"
+    each = " each" if len(alike) > 1 else ""
+    rows = _rows(first, one=len(alike) == 1)
+    heads = "".join(f"{c:>{COLUMN}}" for c in ("total", *columns))
+    title = f"  {which}  {gpu.model}"
+    yield f"{title:<{6 + NAME}}{heads}" if rows else title
+    used, reserve, memory = whole(first.used), whole(gpu.reserve), gpu.memory // MIB
+    free = memory - used - reserve
+    kept = f" + {reserve:,} in reserve" if reserve else ""
+    left = f"{free:,} free" if free >= 0 else f"OVER by {-free:,}"
+    for row in rows:
+        yield from row.lines(columns)
+    yield f"    ▕{bar(first)}▏ {used:,}{kept} of {memory:,} MiB, {left}{each}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """One server on a card."""
+
+    shade: str
+    name: str
+    total: int
+    parts: Mapping[str, int]
+    declared: bool
+    exact: bool
+
+    def lines(self, columns: Sequence[str]) -> Iterator[str]:
+        """Yield the row, its name on a line of its own when that is long."""
+        name = self.name
+        if len(name) > NAME:
+            yield f"    {self.shade} {name}"
+            name = ""
+        cells = "".join(f"{self.parts[c]:>{COLUMN},}" if c in self.parts else " " * COLUMN for c in columns)
+        remark = "  declared" if self.declared else cells
+        mark = "" if self.exact or self.declared else " ~"
+        yield f"    {self.shade if name else ' '} {name:<{NAME}}{self.total:>{COLUMN},}{remark.rstrip()}{mark}"
+
+
+def _rows(account: GpuAccount, *, one: bool) -> list[_Row]:
+    """Return the servers that count, the largest first, then those that take turns with them."""
+    shown = shares(account)
+    counted = [e for e in _ordered(account) if e.server in shown]
+    rows = [_row(e, SHADES[i % len(SHADES)], shown[e.server], one=one) for i, e in enumerate(counted)]
+    return rows + [_row(e, " ", whole(e.total), one=one) for e in _ordered(account) if e.server not in shown]
+
+
+def _row(entry: Entry, shade: str, total: int, *, one: bool) -> _Row:
+    parts = named_parts(entry.bytes, entry.overhead)
+    sizes = apportion([size for _, size in parts], total)
+    turn = f" ({entry.group})" if entry.group else ""
+    return _Row(
+        shade=shade,
+        name=(entry.server if one else entry.deployment) + turn,
+        total=total,
+        parts=dict(zip((name for name, _ in parts), sizes, strict=True)),
+        declared=entry.declared,
+        exact=entry.exact,
     )
 
 
-def _card(account: GpuAccount) -> Iterator[str]:
-    gpu = account.gpu
-    mark = "" if account.fits else f"  OVER by {format_size(-account.free)}"
-    total = f"{format_size(account.used + gpu.reserve)} of {format_size(gpu.memory)}"
-    yield f"  GPU {gpu.index} {gpu.model:<18} {bar(account)} {total}, {format_size(max(0, account.free))} free{mark}"
-    for i, entry in enumerate(account.entries):
-        turn = f"  takes turns in `{entry.group}`" if entry.group else ""
-        exact = "" if entry.exact or entry.declared else "  ~ from the model's name"
-        size = format_size(entry.total)
-        yield f"    {BLOCKS[i % len(BLOCKS)]} {entry.server:<28} {size:>9}  {parts(entry)}{turn}{exact}"
+def _ordered(account: GpuAccount) -> list[Entry]:
+    return sorted(account.entries, key=lambda e: (-e.total, e.server))
+
+
+def shares(account: GpuAccount) -> dict[str, int]:
+    """Return whole MiB for each server that counts at the worst moment; they add up to what is used."""
+    worst = at_worst(_ordered(account))
+    sizes = apportion([e.total for e in worst], whole(account.used))
+    return dict(zip((e.server for e in worst), sizes, strict=True))
 
 
 def bar(account: GpuAccount) -> str:
-    """Return a bar of 40 cells: a shade per server, ``-`` for the reserve, ``·`` for what is free."""
-    size = max(account.gpu.memory, 1)
-    cells = ""
-    shown = [e for e in account.entries if e.group is None] + _largest_of_groups(account)
-    for i, entry in enumerate(account.entries):
-        if entry in shown:
-            cells += BLOCKS[i % len(BLOCKS)] * round(entry.total / size * BAR)
-    cells += "-" * round(account.gpu.reserve / size * BAR)
-    return "▕" + cells[:BAR].ljust(BAR, "·") + "▏"
+    """Return a bar: a shade per server that counts, ``-`` for the reserve, ``·`` for what is free."""
+    worst = at_worst(_ordered(account))
+    pieces = [(SHADES[i % len(SHADES)], e.total) for i, e in enumerate(worst)]
+    size, done, cells = max(account.gpu.memory, 1), 0, ""
+    for shade, length in [*pieces, (RESERVE, account.gpu.reserve)]:
+        done += length
+        cells += shade * max(round(done / size * BAR) - len(cells), 1 if length else 0)
+    return cells[:BAR].ljust(BAR, FREE)
 
 
-def _largest_of_groups(account: GpuAccount) -> list[Entry]:
-    largest: dict[str, Entry] = {}
-    for entry in account.entries:
-        if entry.group and (entry.group not in largest or entry.total > largest[entry.group].total):
-            largest[entry.group] = entry
-    return list(largest.values())
+def _ram(host: HostAccount) -> Iterator[str]:
+    if not host.entries and host.memory is None:
+        return
+    yield "  RAM"
+    for _, some in groupby(sorted(host.entries, key=_kind_of_ram), key=_kind_of_ram):
+        yield _ram_row(list(some))
+    used, reserve = whole(host.used), whole(host.reserve)
+    if host.memory is None:
+        yield f"      {'in all':{NAME}}{used:>{COLUMN},} MiB; lab.yaml does not say how much there is"
+        return
+    free = host.memory // MIB - used - reserve
+    left = f"{free:,} free" if free >= 0 else f"OVER by {-free:,}"
+    cells = round(host.used / max(host.memory, 1) * BAR)
+    kept = max(1, round(host.reserve / max(host.memory, 1) * BAR)) if host.reserve else 0
+    filled = (SHADES[0] * cells + RESERVE * kept)[:BAR].ljust(BAR, FREE)
+    yield f"    ▕{filled}▏ {used:,} + {reserve:,} in reserve of {host.memory // MIB:,} MiB, {left}"
 
 
-def parts(entry: Entry) -> str:
-    """Return what a server's bytes are made of."""
-    if entry.declared:
-        return "declared"
-    named = (
-        ("weights", entry.bytes.weights),
-        ("context", entry.bytes.context),
-        ("compute", entry.bytes.compute),
-        ("other", entry.bytes.other),
-        ("process", entry.overhead),
-    )
-    return " + ".join(f"{name} {format_size(size)}" for name, size in named if size)
+def _kind_of_ram(entry: HostEntry) -> tuple[str, int, bool]:
+    return (entry.deployment, entry.total, entry.limited)
 
 
-def _unknown(ledger: Ledger) -> str:
-    return "Nothing is known of the memory of: " + ", ".join(ledger.unknown)
-
-
-def budget_json(placed: PlacedLab) -> dict[str, Any]:
-    """Return the ledger as plain data; all sizes in bytes."""
-    ledger = placed.ledger
-    return {
-        "lab": placed.lab.name,
-        "fits": ledger.fits,
-        "gpus": [_gpu_json(a) for a in ledger.gpus],
-        "hosts": [
-            {
-                "host": h.host,
-                "capacity_bytes": h.memory,
-                "reserve_bytes": h.reserve,
-                "used_bytes": h.used,
-                "free_bytes": h.free,
-                "fits": h.fits,
-                "entries": [{"server": e.server, "bytes": e.total, "limited": e.limited} for e in h.entries],
-            }
-            for h in ledger.hosts
-        ],
-        "deployments": [_server_json(s, ledger) for s in placed.servers],
-        "unknown": list(ledger.unknown),
-    }
-
-
-def _gpu_json(account: GpuAccount) -> dict[str, Any]:
-    gpu = account.gpu
-    return {
-        "host": account.host,
-        "gpu": gpu.index,
-        "uuid": gpu.uuid,
-        "model": gpu.model,
-        "capacity_bytes": gpu.memory,
-        "reserve_bytes": gpu.reserve,
-        "used_bytes": account.used,
-        "free_bytes": account.free,
-        "fits": account.fits,
-    }
-
-
-def _server_json(server: Server, ledger: Ledger) -> dict[str, Any]:
-    footprint = ledger.footprints.get(server.name) or Footprint()
-    return {
-        "deployment": server.deployment,
-        "replica": server.name,
-        "engine_version": server.runtime.version,
-        "declared": footprint.declared,
-        "exact": footprint.exact,
-        "known": server.name in ledger.footprints,
-        "devices": [
-            {
-                "host": server.host.name,
-                "gpu": gpu.index,
-                "weights_bytes": d.weights,
-                "context_bytes": d.context,
-                "compute_bytes": d.compute,
-                "other_bytes": d.other,
-                "total_bytes": d.total,
-            }
-            for gpu, d in zip(server.gpus, footprint.devices, strict=False)
-        ],
-        "host_bytes": footprint.host,
-    }
-
-
-def footprint_json(footprint: Footprint) -> dict[str, Any]:
-    """Return the footprint of one model file, estimated without a lab."""
-    return {
-        "exact": footprint.exact,
-        "devices": [
-            {
-                "host": None,
-                "gpu": i,
-                "weights_bytes": d.weights,
-                "context_bytes": d.context,
-                "compute_bytes": d.compute,
-                "other_bytes": d.other,
-                "total_bytes": d.total,
-            }
-            for i, d in enumerate(footprint.devices)
-        ],
-        "host_bytes": footprint.host,
-        "notes": list(footprint.notes),
-    }
-
-
-def explain_text(name: str, footprint: Footprint) -> str:
-    """Return the derivation of every number of a server, in words, with its source."""
-    lines = [f"{name}: {format_size(sum(d.total for d in footprint.devices))} on {len(footprint.devices)} card(s)"]
-    for i, device in enumerate(footprint.devices):
-        lines.append(
-            f"  card {i}: weights {format_size(device.weights)}, context {format_size(device.context)},"
-            f" compute {format_size(device.compute)}, other {format_size(device.other)}"
-        )
-    lines.append(f"  host: {format_size(footprint.host)}")
-    for step in footprint.steps:
-        source = f"  [{step.source}]" if step.source else ""
-        lines.append(f"  {step.label:<24} {format_size(step.bytes):>10}  {step.formula}{source}")
-    return "\n".join([*lines, *(f"  note: {note}" for note in footprint.notes)])
-
-
-def max_context_text(answer: WhatIf) -> str:
-    """Return the answer to ``--max-context`` as one line."""
-    if answer.largest is None:
-        return f"{answer.server}: not even a context of 256 tokens fits"
-    bound = " (as long as the model was trained for)" if answer.largest == answer.trained else ""
-    return f"{answer.server}: up to {answer.largest} tokens of context{bound}; it has {answer.now}"
+def _ram_row(entries: Sequence[HostEntry]) -> str:
+    first = entries[0]
+    each = f", {len(entries)} servers with {whole(first.total):,} each" if len(entries) > 1 else ""
+    turn = f", takes turns in {first.group}" if first.group else ""
+    total = whole(sum(e.total for e in entries))
+    return f"      {first.deployment:<{NAME}}{total:>{COLUMN},}  {'limit' if first.limited else 'estimate'}{each}{turn}"
