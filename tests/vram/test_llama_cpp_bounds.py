@@ -124,7 +124,7 @@ LOOSE = {"grok-moe": 30, "minicpm3-dense": 10}
 
 def test_unknown_architectures_are_bounded() -> None:
     """A bound is marked as one, and weights and plain caches are exact even so."""
-    short = {}
+    short: dict[str, float] = {}
     for name, known, facts, settings, truth in samples():
         if known:
             continue

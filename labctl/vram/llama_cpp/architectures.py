@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from labctl.vram.llama_cpp import deltanet, encoder, fallback, hybrid, latent
+from labctl.vram.llama_cpp import deltanet, encoder, fallback, gemma, hybrid, latent
 from labctl.vram.llama_cpp.experts import Routing
 from labctl.vram.llama_cpp.scene import Scene
 from labctl.vram.llama_cpp.transformer import Recipe, build
@@ -126,6 +126,8 @@ RECIPES: dict[str, Recipe] = {
 """Architecture → recipe."""
 
 OWN: dict[str, Callable[[Scene], None]] = {
+    "gemma3n": gemma.build3n,
+    "gemma4": gemma.build4,
     "deepseek2": latent.build,
     "mamba": hybrid.build_mamba,
     "mamba2": hybrid.build_mamba,

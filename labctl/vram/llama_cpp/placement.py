@@ -85,6 +85,8 @@ class Placement:
             return {self.layer(il) for il in range(self.model.all_layers)}
         if name.startswith(_INPUT):
             return {self.gpus, self.output} if name == self.model.output_name else (self.gpus,)
+        if name.startswith(("per_layer_model_proj.", "per_layer_proj_norm.")):
+            return (self.layer(0),)
         if name.startswith("token_embd_norm."):
             return (self.output if self.model.arch in {"lfm2", "lfm2moe"} else self.layer(0),)
         return (self.output,)
