@@ -104,7 +104,8 @@ class Builder:
     def _node(self, event: Any, events: Iterator[Event], depth: int) -> Node:
         self._count += 1
         if self._count > MAX_NODES:
-            raise Abandoned(self._error("LAB003", f"more than {MAX_NODES:,} values in one file", self._place(event)))
+            summary, hint = f"more than {MAX_NODES:,} values in one file", "check that this is the file you meant"
+            raise Abandoned(self._error("LAB003", summary, self._place(event), hint=hint))
         if depth > MAX_DEPTH:
             summary = f"nested deeper than {MAX_DEPTH} levels"
             raise Abandoned(self._error("LAB003", summary, self._place(event), hint="no part of a lab is that deep"))

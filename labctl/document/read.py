@@ -21,7 +21,14 @@ _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 def find_lab(path: Path) -> Path:
     """Return the lab file that a path on the command line means: itself, or ``lab.yaml`` in that folder."""
-    return path / FILE_NAME if path.is_dir() else path
+    return path / FILE_NAME if _is_folder(path) else path
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that no file can have: what reads it says so
+        return False
 
 
 def overlay_path(lab: Path, name: str) -> Path:
@@ -60,7 +67,7 @@ def _read(path: Path, hint: str) -> Result[Document]:
     except FileNotFoundError:
         return _failed(f"there is no file `{path}`", hint)
     except (OSError, ValueError) as error:
-        return _failed(f"cannot read `{path}`: {_reason(error)}")
+        return _failed(f"cannot read `{path}`: {_reason(error)}", "check the path, and who may read the file")
     return decode(data, str(path)) if isinstance(data, bytes) else Result(None, (data,))
 
 
@@ -105,7 +112,7 @@ def _not_utf8(data: bytes, file: str, error: UnicodeDecodeError) -> Diagnostic:
 def _missing_hint(path: Path, lab: Path) -> str:
     if path != lab:
         return f"name the lab's file or folder, or start one with `labctl init {path}`"
-    close = [p.name for p in lab.parent.glob("*.y*ml")] if lab.parent.is_dir() else []
+    close = [p.name for p in lab.parent.glob("*.y*ml")] if _is_folder(lab.parent) else []
     return f"this folder holds {', '.join(f'`{name}`' for name in sorted(close)[:5])}" if close else ""
 
 

@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     banner: Any = importlib.import_module("litellm.proxy.common_utils.banner")
     banner.show_banner = lambda: None
     command: Any = importlib.import_module("litellm.proxy.proxy_cli").run_server
+    importlib.import_module("litellm.proxy.proxy_server")
+    # what is loaded from here on is the lab's own: nothing is to appear beside its files
+    sys.dont_write_bytecode = True
     command.main(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="litellm", standalone_mode=True)
     return 0
 

@@ -13,6 +13,8 @@ from labctl.values import dataclass
 _WIDTH: Final = 140
 """Most characters of a source line that are shown."""
 _BEFORE: Final = 60
+_SENTENCE: Final = 600
+"""Most characters of a sentence: it may quote a value of any length."""
 _TAB: Final = "    "
 _RESET: Final = "\x1b[0m"
 _STYLES: Final = {
@@ -95,6 +97,12 @@ def _position(diagnostic: Diagnostic) -> tuple[bool, str, int, int, str, str]:
     return (True, span.file, span.line, span.column, diagnostic.code, diagnostic.summary)
 
 
+def _sentence(text: str) -> str:
+    """Return a sentence without its middle where it is far too long."""
+    half = _SENTENCE // 2
+    return _safe(text if len(text) <= _SENTENCE else f"{text[:half]}…{text[-half:]}")
+
+
 @dataclass(frozen=True, slots=True)
 class _Paint:
     colour: bool
@@ -106,7 +114,7 @@ class _Paint:
 def _render(diagnostic: Diagnostic, paint: _Paint) -> str:
     severity = str(diagnostic.severity)
     head = paint(severity, f"{severity}[{diagnostic.code}]")
-    lines = [f"{head}{paint('bold', ': ' + _safe(diagnostic.summary))}"]
+    lines = [f"{head}{paint('bold', ': ' + _sentence(diagnostic.summary))}"]
     spans = [s for s in (diagnostic.span, *(r.span for r in diagnostic.related)) if s]
     margin = " " * max((len(str(s.line)) for s in spans), default=1)
     if diagnostic.span:
