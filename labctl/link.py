@@ -9,11 +9,11 @@ from typing import Final
 from labctl.compat import builds
 from labctl.diagnostics import At, Diagnostic, DocPath, Severity
 from labctl.gateways import COMING as COMING_GATEWAYS
-from labctl.gateways import GATEWAYS, DatabaseLink, GatewayAsk, Linked
+from labctl.gateways import GATEWAYS, GatewayAsk, Linked
 from labctl.gateways import load as load_gateway
 from labctl.model.lab import Lab
 from labctl.model.service import ServiceBlock
-from labctl.placed import PlacedHost
+from labctl.placed import DatabaseLink, PlacedHost
 from labctl.resolve.hosts import ANY, LOOPBACK
 from labctl.resolve.lab import PlacedLab
 from labctl.resolve.ports import drawn_port

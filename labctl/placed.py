@@ -8,7 +8,7 @@ from dataclasses import field
 from labctl.diagnostics import DocPath
 from labctl.values import dataclass
 from labctl.vram.facts import GgufFacts, HfFacts
-from labctl.workload import Accelerator, GpuAccess, GpuClaim, GpuDevice, Probe
+from labctl.workload import Accelerator, GpuAccess, GpuClaim, GpuDevice, Probe, SecretRef, SecretText
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,3 +201,27 @@ class Server:
     parallel: int | None = None
     on_demand: bool = False
     origin: DocPath = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseLink:
+    """A PostgreSQL database, as its users reach it.
+
+    Attributes:
+        service: its key in ``services``.
+        workload: the workload's name, to start after it when on the same host.
+        host/port: as the user's own host reaches it.
+    """
+
+    service: str
+    host: str
+    port: int
+    name: str
+    user: str
+    password: SecretRef
+    workload: str | None = None
+
+    @property
+    def url(self) -> SecretText:
+        """``postgresql://user:password@host:port/name``; the password must be safe in a URL."""
+        return SecretText((f"postgresql://{self.user}:", self.password, f"@{self.host}:{self.port}/{self.name}"))

@@ -12,9 +12,9 @@ from typing import Any, Final, Protocol, cast
 
 from labctl.diagnostics import Diagnostic
 from labctl.model.gateway import GatewayBlock
-from labctl.placed import PlacedHost
+from labctl.placed import DatabaseLink, PlacedHost
 from labctl.values import dataclass
-from labctl.workload import Endpoint, Probe, SecretRef, SecretText, Workload
+from labctl.workload import Endpoint, Probe, Workload
 
 WORKLOAD: Final = "gateway"
 """The name of a gateway's workload: a lab has one gateway."""
@@ -31,30 +31,6 @@ class Linked:
 
     endpoint: Endpoint
     base_url: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatabaseLink:
-    """A PostgreSQL database, as its users reach it.
-
-    Attributes:
-        service: its key in ``services``.
-        workload: the workload's name, to start after it when on the same host.
-        host/port: as the user's own host reaches it.
-    """
-
-    service: str
-    host: str
-    port: int
-    name: str
-    user: str
-    password: SecretRef
-    workload: str | None = None
-
-    @property
-    def url(self) -> SecretText:
-        """``postgresql://user:password@host:port/name``; the password must be safe in a URL."""
-        return SecretText((f"postgresql://{self.user}:", self.password, f"@{self.host}:{self.port}/{self.name}"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

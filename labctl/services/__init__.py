@@ -11,9 +11,8 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol, cast
 
 from labctl.diagnostics import Diagnostic
-from labctl.gateways import DatabaseLink
 from labctl.model.service import ServiceBlock
-from labctl.placed import PlacedHost
+from labctl.placed import DatabaseLink, PlacedHost
 from labctl.values import dataclass
 from labctl.workload import Probe, Workload
 

@@ -8,9 +8,9 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from labctl.diagnostics import Diagnostic
-from labctl.gateways import DatabaseLink
 from labctl.model.base import SecretName
 from labctl.model.service import ServiceBlock
+from labctl.placed import DatabaseLink
 from labctl.services import ServiceAsk
 from labctl.workload import Container, Health, Mount, Port, SecretRef, SecretText, Workload
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from labctl.gateways import DatabaseLink, GatewayAsk, Linked
+from labctl.gateways import GatewayAsk, Linked
 from labctl.gateways.litellm.options import LiteLLMBlock
 from labctl.model.lab import frozen
-from labctl.placed import PlacedHost, Places
+from labctl.placed import DatabaseLink, PlacedHost, Places
 from labctl.workload import ApiFlavour, Endpoint, Probe, SecretRef, Task
 
 HOST = PlacedHost(
