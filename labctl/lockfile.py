@@ -68,16 +68,36 @@ def read_lock(folder: Path) -> Lock:
     path = folder / NAME
     try:
         value = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        _check_version(value["version"])
         return Lock(models={name: _entry(entry) for name, entry in value["models"].items()})
     except FileNotFoundError:
         return Lock()
-    except (OSError, UnicodeDecodeError, YAMLError, MetadataError, KeyError, TypeError, AttributeError) as error:
+    except _DAMAGE as error:
         problem = Diagnostic(
             code="LAB145",
-            summary=f"`{path}` cannot be read: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            summary=f"`{path}` cannot be read: {_words(error)}",
             hint="make it anew with `labctl lock`",
         )
         raise LabctlError([problem]) from error
+
+
+_DAMAGE: Final = (OSError, ValueError, YAMLError, MetadataError, LookupError, TypeError, AttributeError, RecursionError)
+"""What reading a file can end in that labctl did not write, or not whole."""
+
+
+def _words(error: Exception) -> str:
+    """Return what is wrong with the file, in one line."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    if isinstance(error, (ValueError, MetadataError)) and not isinstance(error, UnicodeDecodeError):
+        return str(error)
+    return "it is not what `labctl lock` writes"
+
+
+def _check_version(version: object) -> None:
+    if version != VERSION:
+        message = f"it has the form of version {version}, and this labctl reads version {VERSION}"
+        raise ValueError(message)
 
 
 def _entry(value: Mapping[str, Any]) -> Locked:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -11,33 +13,42 @@ import httpx
 
 from labctl.lockfile import Locked, key
 from labctl.model.artefacts import Model
-from labctl.resolve.models import FileFacts, Known, is_fetched, parts, pinned
+from labctl.resolve.models import FileFacts, Known, parts, pinned, revision_of
+from labctl.values import dataclass
+from labctl.vram.facts import GgufFacts
 from labctl.vram.metadata.errors import MetadataError
 from labctl.vram.metadata.sources import Access, read_gguf, read_hf, resolve
 
 _CHUNK: Final = 1 << 20
 _TIMEOUT: Final = 30.0
-_HEX_DIGITS: Final = 64
-"""Of a SHA-256: shorter entity tags are something else."""
-
-AccessOf = Callable[[str, str], Access | None]
-"""Model's name and a bare file name or path → how to reach the file; None when no machine has it in reach."""
+_REDIRECTS: Final = 5
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+"""Other entity tags are something else."""
 
 
-def lock_model(name: str, model: Model, access: Access, local: AccessOf) -> Locked:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a file really is: a path or address, and how it is read there."""
+
+    location: str
+    access: Access
+
+
+Find = Callable[[str], Place | None]
+"""A path, or a bare name in a models folder → where the file is; None when no machine in reach has it."""
+
+
+def lock_model(model: Model, access: Access, find: Find) -> Locked:
     """Read a model's headers, sizes and digests wherever they are.
 
     Raises:
         MetadataError: in words.
     """
     if model.gguf is not None:
-
-        def reach(source: str) -> Access:
-            return _reach(name, source, access, local)
-
-        files = {p: identify(p, model.revision, reach(p)) for p in _sources(model)}
-        gguf = read_gguf(_location(model.gguf, model.revision), reach(model.gguf))
-        projector = read_gguf(_location(model.projector, None), reach(model.projector)) if model.projector else None
+        places = {part: _place(model, part, access, find) for part in _sources(model)}
+        files = {part: identify(place) for part, place in places.items()}
+        gguf = _header(places[parts(model.gguf)[0]])
+        projector = _header(places[model.projector]) if model.projector else None
         return Locked(source=key(model), known=Known(gguf=gguf, projector=projector, files=files))
     if model.hf is not None:
         revision = f"@{model.revision}" if model.revision else ""
@@ -45,46 +56,78 @@ def lock_model(name: str, model: Model, access: Access, local: AccessOf) -> Lock
     raise MetadataError(summary="Ollama's library offers no header to read", hint="the built-in catalogue is used")
 
 
-def _location(source: str, revision: str | None) -> str:
-    """Return a source as the readers take it: files of this machine as paths."""
-    return pinned(source, revision).removeprefix("file://")
-
-
 def _sources(model: Model) -> list[str]:
     return [part for source in (model.gguf, model.projector) if source for part in parts(source)]
 
 
-def _reach(name: str, source: str, access: Access, local: AccessOf) -> Access:
-    if "://" in source and not source.startswith("file://"):
-        return access
-    found = local(name, source)
+def _place(model: Model, source: str, access: Access, find: Find) -> Place:
+    path = source.removeprefix("file://")
+    if "://" in path:
+        return Place(pinned(source, revision_of(model, source)), access)
+    found = find(path)
     if found is None:
-        raise MetadataError(summary="the file is on a host that cannot be asked from here", where=source)
+        raise MetadataError(summary="the file is on no machine that can be asked from here", where=source)
     return found
 
 
-def identify(source: str, revision: str | None, access: Access) -> FileFacts:
+def _header(place: Place) -> GgufFacts:
+    return read_gguf(place.location, place.access)
+
+
+def identify(place: Place) -> FileFacts:
     """Return a file's size and SHA-256: computed for a local file, as the Hub states them for its own.
 
     The Hub answers a download address with ``X-Linked-Size`` and, for files in its large-file storage,
-    ``X-Linked-Etag``: the SHA-256 (huggingface_hub, ``file_download.py``, ``get_hf_file_metadata``).
+    ``X-Linked-Etag``: the SHA-256 (huggingface_hub, ``file_download.py``, ``get_hf_file_metadata``). Of a file on
+    another machine only the size is asked for.
     """
-    if access.run is not None:
-        size = access.run(f"stat -L -c %s -- '{source}'").strip()
-        return FileFacts(int(size) if size.isdigit() else None)
-    if not is_fetched(source) or source.startswith(("/", "file://")):
-        return _local_file(Path(source.removeprefix("file://")))
-    url = resolve(pinned(source, revision), access.hub)
-    headers = {"Authorization": f"Bearer {access.token}"} if access.token and url.startswith(access.hub) else {}
+    if place.access.run is not None:
+        return FileFacts(_remote_size(place.location, place.access.run))
+    if "://" not in place.location:
+        return _local_file(Path(place.location))
     try:
-        answer = httpx.head(url, headers=headers, timeout=_TIMEOUT, follow_redirects=False, trust_env=False)
-    except httpx.HTTPError as error:
-        raise MetadataError(summary=f"no answer: {error}", where=source) from error
-    size = answer.headers.get("x-linked-size") or answer.headers.get("content-length")
-    etag = answer.headers.get("x-linked-etag", "").strip('"')
-    return FileFacts(
-        int(size) if size and size.isdigit() else None, etag if len(etag) == hashlib.sha256().digest_size * 2 else None
-    )
+        return _stated(place)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise MetadataError(summary=f"no answer: {error}", where=_bare(place.location)) from error
+
+
+def _remote_size(path: str, run: Callable[[str], bytes]) -> int | None:
+    try:
+        answer = run(f"stat -L -c %s -- {shlex.quote(path)}").strip()
+    except OSError as error:
+        raise MetadataError(summary=error.strerror or str(error), where=path) from error
+    return int(answer) if answer.isdigit() else None
+
+
+def _stated(place: Place) -> FileFacts:
+    """Ask for what a server says of a file; nothing is known of one that it does not let us ask about."""
+    answer = _answer(httpx.URL(resolve(place.location, place.access.hub)), place.access, _REDIRECTS)
+    if answer.is_error:
+        return FileFacts()
+    size = answer.headers.get("x-linked-size") or answer.headers.get("content-length", "")
+    tag = answer.headers.get("x-linked-etag", "").strip('"')
+    return FileFacts(int(size) if size.isdigit() else None, tag if _SHA256.fullmatch(tag) else None)
+
+
+def _answer(url: httpx.URL, access: Access, hops: int) -> httpx.Response:
+    """Return the Hub's first answer, which is a redirect and has what is wanted; redirects of others are followed.
+
+    The token goes to the Hub's own origin only.
+    """
+    hub = httpx.URL(access.hub)
+    own = (url.scheme, url.host, url.port) == (hub.scheme, hub.host, hub.port)
+    headers = {"Authorization": f"Bearer {access.token}"} if access.token and own else {}
+    answer = httpx.head(url, headers=headers, timeout=_TIMEOUT, follow_redirects=False, trust_env=False)
+    if not answer.is_redirect or "x-linked-size" in answer.headers:
+        return answer
+    if not hops:
+        raise httpx.TooManyRedirects(str(_REDIRECTS), request=answer.request)
+    return _answer(url.join(answer.headers["location"]), access, hops - 1)
+
+
+def _bare(url: str) -> str:
+    """Return an address without its query, which may hold a signature."""
+    return url.partition("?")[0]
 
 
 def _local_file(path: Path) -> FileFacts:

@@ -15,7 +15,7 @@ from labctl.diagnostics import Diagnostic, LabctlError
 from labctl.document import Document
 from labctl.document.read import find_lab, read_document
 from labctl.knowledge import OfflineKnowledge
-from labctl.lockfile import read_lock
+from labctl.lockfile import Lock, read_lock
 from labctl.model.lab import Lab, read_lab
 from labctl.model.literal import masked, secret_problems
 from labctl.registry import Registry
@@ -90,15 +90,23 @@ def _take(document: Document, folder: Path) -> Loaded:
     lab = read_lab(document.data, registry)
     if lab.value is None or not lab.ok:
         return Loaded(path=folder, diagnostics=lab.diagnostics)
-    lock = read_lock(folder)
+    lock, damage = _lock(folder)
     placed = resolve(lab.value, registry, OfflineKnowledge(lock.valid(lab.value.models)))
-    found = (*lab.diagnostics, *lock.stale(lab.value.models), *placed.diagnostics)
+    found = (*lab.diagnostics, *damage, *lock.stale(lab.value.models), *placed.diagnostics)
     if placed.value is None or not placed.ok:
         return Loaded(path=folder, diagnostics=found, lab=lab.value, placed=placed.value)
     targets = {name: registry.target(host.target) for name, host in lab.value.hosts.items()}
     rendered = render(placed.value, targets, Assets(folder).text)
     found = (*found, *rendered.diagnostics)
     return Loaded(path=folder, diagnostics=found, lab=lab.value, placed=placed.value, rendered=rendered.value)
+
+
+def _lock(folder: Path) -> tuple[Lock, tuple[Diagnostic, ...]]:
+    """Return the lock file, or an empty one and what is wrong with it: `labctl lock` can still make it anew."""
+    try:
+        return read_lock(folder), ()
+    except LabctlError as error:
+        return Lock(), error.diagnostics
 
 
 def validate(path: Path, overlays: Iterable[str] = ()) -> Loaded:

@@ -116,13 +116,27 @@ def model_artefacts(host: PlacedHost, name: str, model: Model, known: Known) -> 
         ModelFile(
             host=host.name,
             path=f"{folder}/{file_name(source)}",
-            url=pinned(source, model.revision) if is_fetched(source) else "",
-            size=known.files.get(source, NO_FACTS).size,
-            sha256=known.files.get(source, NO_FACTS).sha256,
+            url=pinned(source, revision_of(model, source)) if is_fetched(source) else "",
+            size=_facts(model, source, known).size,
+            sha256=_facts(model, source, known).sha256,
             origin=origin,
         )
         for source in sources
     )
+
+
+def _facts(model: Model, source: str, known: Known) -> FileFacts:
+    """Return a file's size and digest: as lab.yaml states them for a model of one file, else as locked."""
+    locked = known.files.get(source, NO_FACTS)
+    if source != model.gguf:
+        return locked
+    return FileFacts(model.size or locked.size, model.sha256 or locked.sha256)
+
+
+def revision_of(model: Model, source: str) -> str | None:
+    """Return the revision that one of a model's files is pinned to: it counts for the model's own repository."""
+    own = (model.gguf or "").split("/")[:4]
+    return model.revision if source.split("/")[:4] == own else None
 
 
 NO_FACTS = FileFacts()

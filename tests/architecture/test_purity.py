@@ -25,6 +25,9 @@ ROOMS = {
     "assets.py": "finds templates and blueprints",
     "operate.py": "apply, destroy, status: what changes hosts",
     "folder.py": "writes a rendered tree into a folder",
+    "lockfile.py": "reads and writes lab.lock.yaml",
+    "locking.py": "asks hosts for their model files",
+    "lockread.py": "reads model headers, sizes and digests",
     "lastknown.py": "keeps what was last seen of the hosts",
     "secret_names.py": "sees whether an .env file is there",
     "document/read.py": "reads the lab's files",
@@ -40,6 +43,7 @@ SHIPPED = {
     "gateways/litellm/__init__.py": "the module that LiteLLM loads for its keys",
     "gateways/litellm/known_keys.py": "the keys that LiteLLM knows",
     "vram/metadata/catalogue.py": "the built-in models",
+    "values.py": "defines the `__hash__` of values, which no output depends on",
     "vram/metadata/layout.py": "the tensor layouts of model families",
 }
 """Modules that read files of the package itself, which are as constant as the code."""
