@@ -28,6 +28,10 @@ HARMLESS: Final = frozenset({"LAB006"})
 """Errors of the text after which its values are still worth checking: a key that is written twice."""
 
 
+FROM_SCHEMA: Final = "LAB049"
+"""Last code of what is wrong with a value by itself."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """A lab as far as it could be taken, and everything there is to say about it, located.
@@ -72,8 +76,8 @@ def load(path: Path, overlays: Iterable[str] = ()) -> Loaded:
     data = document.value.data
     secrets = tuple(secret_problems(data))
     places = {problem.path for problem in secrets}
-    # a secret where a name belongs is one mistake, not two
-    others = [d for d in loaded.diagnostics if d.path not in places]
+    # a secret where a name belongs is one mistake, not two; and who knows which of two values of one key was meant
+    others = [d for d in loaded.diagnostics if d.path not in places and (document.ok or d.code <= FROM_SCHEMA)]
     found = document.value.locate_all((*secrets, *others))
     return Loaded(
         path=folder,

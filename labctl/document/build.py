@@ -262,7 +262,7 @@ class Builder:
             return node.used_at(place)
         if name in self._anchors:
             summary = f"`*{name}` is used inside the value that it stands for"
-            self.found.append(self._error("LAB011", summary, place))
+            self.found.append(self._error("LAB011", summary, place, hint="write the value out, or name another anchor"))
             return Node(place, None)
         close = difflib.get_close_matches(name, self._anchors, n=1)
         hint = f"did you mean `*{close[0]}`?" if close else f"write `&{name}` before the value that it stands for"

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from labctl.model.base import Block, Name, PortNumber, Positive, Power, SecretName, Size
+from labctl.model.base import ADDRESS_PATTERN, Block, Name, PortNumber, Positive, Power, SecretName, Size
 from labctl.model.fields import Folder, OneOrMany, conflict
 
 CpuFeature = Literal["sse42", "avx", "avx2", "fma", "f16c", "bmi2", "avx512", "neon", "dotprod", "sve"]
@@ -80,9 +80,9 @@ class Nixos(Block):
 class Host(Block):
     """One machine of the lab."""
 
-    address: Annotated[str, Field(description="name or IP address; `localhost` is this machine", min_length=1)] = (
-        "localhost"
-    )
+    address: Annotated[
+        str, Field(description="name or IP address; `localhost` is this machine", pattern=ADDRESS_PATTERN)
+    ] = "localhost"
     target: Annotated[str, Field(description="what runs its workloads", examples=["compose"])]
     ssh: Ssh = Ssh()
     bind: Annotated[str | None, Field(description="address that serves other machines; default `address`")] = None

@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from labctl.diagnostics import At, Diagnostic, DocPath
-from labctl.model.base import NAME_PATTERN
+from labctl.model.base import ADDRESS_PATTERN, NAME_PATTERN
 from labctl.model.shapes import Fields, describe_input, example_in, step
 from labctl.model.unknown import nearest
 from labctl.quantity import QuantityError
@@ -214,11 +214,14 @@ def _type_hint(wanted: str, value: object, path: DocPath) -> str:
         return f"write `[{value}]`"
     if value is None and path:
         return "write a value behind the colon, or delete the key"
-    return "write `name: …` for each entry, without the `-`" if wanted == "a mapping" and _is_list(value) else ""
+    return _collection_hint(wanted, value)
 
 
-def _is_list(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
+def _collection_hint(wanted: str, value: object) -> str:
+    if wanted == "a mapping" and isinstance(value, list | tuple):
+        return "write `name: …` for each entry, without the `-`"
+    example = wanted.partition("such as ")[2] or (wanted.partition(",")[0] if wanted.startswith("`") else "")
+    return f"write for example {example}" if example else ""
 
 
 def _wants(error: Mapping[str, Any]) -> list[str]:
@@ -331,14 +334,15 @@ _LIMITS: Final[Mapping[str, tuple[str, str]]] = {
     "less_than": ("be less than {lt}", "write less than {lt}"),
     "less_than_equal": ("be at most {le}", "write {le} or less"),
     "multiple_of": ("be a multiple of {multiple_of}", "round it to a multiple of {multiple_of}"),
-    "too_short": ("have at least {min_length} entries", "add entries, or leave the key out"),
-    "too_long": ("have at most {max_length} entries", "remove entries"),
+    "too_short": ("have {min_length} or more entries", "add what is missing"),
+    "too_long": ("have {max_length} or fewer entries", "remove entries"),
     "string_too_short": ("have at least {min_length} characters", "write a longer text, or leave the key out"),
     "string_too_long": ("have at most {max_length} characters", "write a shorter text"),
 }
 """pydantic's error type → what the value must, and the remedy."""
 
 _PATTERNS: Final[Mapping[str, str]] = {
+    ADDRESS_PATTERN: "write a host name or an IP address alone; user and port of SSH go into `ssh: {user: …, port: …}`",
     NAME_PATTERN: "names have lower-case letters, digits and inner hyphens, 63 characters at most, e.g. `chat-2`",
     r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$": "it starts with a letter or digit and has letters, digits and `._:/@+-`",
     r"^[A-Z_][A-Z0-9_]*$": "names of secrets have capital letters, digits and underscores, e.g. `HF_TOKEN`",
