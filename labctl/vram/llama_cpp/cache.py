@@ -69,10 +69,14 @@ class Cache:
         return min(batch, self.settings.ubatch or batch)
 
     @cached_property
+    def batch_tokens(self) -> int:
+        """Tokens of the largest physical batch that the context can hold."""
+        return min(self.context, self.ubatch)
+
+    @cached_property
     def tokens(self) -> int:
         """Tokens of the worst-case graph: a multiple of the number of sequences."""
-        tokens = min(self.context, self.ubatch)
-        return pad(tokens, self.settings.slots) if self.rules.modern else tokens
+        return pad(self.batch_tokens, self.settings.slots) if self.rules.modern else self.batch_tokens
 
     @cached_property
     def window_cells(self) -> int:

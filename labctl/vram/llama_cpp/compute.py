@@ -26,7 +26,7 @@ def buffers(placement: Placement, cache: Cache, rules: Rules) -> tuple[list[int]
     model = placement.model
     sequence = shortened(placement, cache)
     machine = Machine(placement.gpus, rules, op_offload=placement.settings.op_offload)
-    outputs = min(cache.tokens, reserved_outputs(cache, rules))
+    outputs = reserved_outputs(cache, rules)
 
     def sizes(build: Callable[[Scene], None]) -> list[int]:
         scene = Scene(placement, cache, cache.tokens, outputs, sequence)
@@ -46,11 +46,10 @@ def buffers(placement: Placement, cache: Cache, rules: Rules) -> tuple[list[int]
 def reserved_outputs(cache: Cache, rules: Rules) -> int:
     """Tokens whose logits a server of this build reserves per physical batch."""
     settings = cache.settings
-    if settings.outputs:
-        return settings.outputs
-    if settings.outputs is None and rules.outputs_limited and not settings.embeddings:
-        return settings.slots
-    return cache.tokens
+    wanted = settings.outputs
+    if wanted is None and rules.outputs_limited and not settings.embeddings:
+        wanted = settings.slots
+    return min(cache.batch_tokens, wanted or cache.batch_tokens)
 
 
 def pipelined(placement: Placement) -> bool:

@@ -76,7 +76,7 @@ def _context_formula(cache: Cache, label: str, layers: list[int]) -> str:
 
 
 def _compute(placement: Placement, cache: Cache, device: int, name: str, size: int) -> Step:
-    outputs = min(cache.tokens, reserved_outputs(cache, cache.rules))
+    outputs = reserved_outputs(cache, cache.rules)
     formula = (
         f"highest address that ggml's allocator reaches over the graph of `{placement.model.arch}` for "
         f"{cache.tokens} tokens and {outputs} outputs"
