@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Final
+from functools import cache
+from typing import TYPE_CHECKING, Final
 
 from labctl.diagnostics import Diagnostic, LabctlError
 from labctl.engines import Template
 from labctl.model.deployment import Build
 from labctl.placed import Runtime
 from labctl.workload import ImageBuild
+
+if TYPE_CHECKING:
+    from jinja2 import Template as JinjaTemplate
 
 DOCKERFILE: Final = "llama.cpp/Dockerfile.j2"
 
@@ -23,12 +27,10 @@ def image_build(build: Build, runtime: Runtime, template: Template) -> ImageBuil
 
     LabctlError when there is no template, or a user's own one is broken.
     """
-    from jinja2 import StrictUndefined, TemplateError  # noqa: PLC0415 - only labs that build an image need Jinja
-    from jinja2.sandbox import SandboxedEnvironment  # noqa: PLC0415
+    from jinja2 import TemplateError  # noqa: PLC0415 - only labs that build an image need Jinja
 
-    environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
     try:
-        text = environment.from_string(template(DOCKERFILE)).render(
+        text = _compiled(template(DOCKERFILE)).render(
             version=build.version or runtime.version,
             cuda=build.cuda,
             architectures=";".join(c.replace(".", "") for c in build.capabilities),
@@ -41,6 +43,16 @@ def image_build(build: Build, runtime: Runtime, template: Template) -> ImageBuil
         raise LabctlError([Diagnostic(code="LAB098", summary=summary, hint=hint)]) from error
     digest = hashlib.sha256(json.dumps(text).encode()).hexdigest()[:12]
     return ImageBuild(name=f"llama.cpp-{build.version or runtime.version}-{digest}", files={"Dockerfile": text})
+
+
+@cache
+def _compiled(text: str) -> JinjaTemplate:
+    """Return a template ready to be filled in: every server of a lab fills in the same one."""
+    from jinja2 import StrictUndefined  # noqa: PLC0415
+    from jinja2.sandbox import SandboxedEnvironment  # noqa: PLC0415
+
+    environment = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True)
+    return environment.from_string(text)
 
 
 def _cpu_flags(build: Build) -> list[str]:
