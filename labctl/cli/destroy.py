@@ -23,11 +23,15 @@ def destroy(
 ) -> None:
     """Remove what labctl owns on the hosts; data only with --data."""
     from labctl import operate, usecases
-    from labctl.cli.report import check
+    from labctl.cli.report import check, printer
     from labctl.cli.work import carry_out, confirm
+    from labctl.plan.wire import plan_to_value
 
     loaded = usecases.load(lab, tuple(overlay))
     check(loaded.diagnostics, json=json)
     work = operate.make_plan(loaded, operate.Scope(hosts=tuple(host), destroy=True, data=data))
     if confirm(work, "destroy", yes=yes, diff=False, json=json):
         raise typer.Exit(carry_out(work, exact=False, lock=operate.Lock(wait=wait, break_it=break_lock), json=json))
+    printer().data_json({"plan": plan_to_value(work.plan)}) if json else printer().say(
+        f"{work.plan.lab}: there is nothing of it to remove"
+    )

@@ -21,6 +21,9 @@ def render(
     json: Json = False,
 ) -> None:
     """Write everything a lab renders to, or compare it with a folder."""
+    if check and out is None:
+        message = "name the folder with --out"
+        raise typer.BadParameter(message, param_hint="--check")
     from labctl import folder, usecases
     from labctl.cli.report import check as check_all
     from labctl.cli.report import printer
