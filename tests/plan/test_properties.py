@@ -104,7 +104,10 @@ def test_killed_anywhere_it_converges(
     }
     assert set(host.units) == {u.name for u in last.units}
     for unit in last.units:
-        assert host.truth[unit.name] == (unit.fingerprint, {p: host.files[p][0] for p in unit.files})
+        fingerprint, inputs = host.truth[unit.name]
+        assert fingerprint == unit.fingerprint
+        # a file that the unit no longer names, with its definition unchanged, is no reason to restart it
+        assert {p: inputs.get(p) for p in unit.files} == {p: host.files[p][0] for p in unit.files}
 
 
 @given(st.data(), trees(), trees(), strangers())
