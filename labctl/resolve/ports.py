@@ -32,13 +32,13 @@ class Taken:
 
 
 def port_clashes(taken: Iterable[Taken]) -> Iterable[Diagnostic]:
-    """Yield a diagnostic for each port that two workloads of one host claim."""
+    """Yield a diagnostic for each port that two workloads of one host claim; equal names are a problem of their own."""
     known: dict[tuple[str, int], Taken] = {}
     everything = sorted(taken, key=lambda t: (t.host, t.port, not t.declared, t.who))
     ports = {(t.host, t.port) for t in everything}
     for claim in everything:
         first = known.setdefault((claim.host, claim.port), claim)
-        if first is not claim:
+        if first.who != claim.who:
             free = next(p for p in range(FIRST, LAST) if (claim.host, p) not in ports)
             yield Diagnostic(
                 code="LAB060",

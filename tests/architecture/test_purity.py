@@ -32,6 +32,7 @@ ROOMS = {
     "secret_names.py": "sees whether an .env file is there",
     "document/read.py": "reads the lab's files",
     "gateways/litellm/shipped/labctl_auth.py": "runs inside LiteLLM",
+    "values.py": "defines the `__hash__` of values, which no output depends on",
     "vram/metadata/sources.py": "reads model headers",
     "vram/metadata/http.py": "reads model headers by HTTP",
 }
@@ -43,7 +44,6 @@ SHIPPED = {
     "gateways/litellm/__init__.py": "the module that LiteLLM loads for its keys",
     "gateways/litellm/known_keys.py": "the keys that LiteLLM knows",
     "vram/metadata/catalogue.py": "the built-in models",
-    "values.py": "defines the `__hash__` of values, which no output depends on",
     "vram/metadata/layout.py": "the tensor layouts of model families",
 }
 """Modules that read files of the package itself, which are as constant as the code."""
