@@ -30,8 +30,15 @@ def remember(lab: str, seen: Observed) -> None:
             _write(path, manifest_to_json(host.manifest))
         elif host.complete:
             path.unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
+    tidy(folder)
+
+
+def tidy(folder: Path) -> None:
+    """Remove a folder of labctl's own state and those above it, up to the state folder itself, while they are empty."""
+    top = state_folder()
+    while folder.is_relative_to(top) and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
+        folder = folder.parent
 
 
 def _write(path: Path, text: str) -> None:

@@ -16,7 +16,7 @@ from labctl.artefact import Tree
 from labctl.diagnostics import Diagnostic, ExitCode, LabctlError
 from labctl.hosts import fleet
 from labctl.hosts.events import Event
-from labctl.lastknown import last_known, remember, state_folder
+from labctl.lastknown import last_known, remember, state_folder, tidy
 from labctl.plan.diff import diff
 from labctl.plan.model import Change, Plan
 from labctl.plan.observed import Observed, SecretDigests
@@ -229,7 +229,9 @@ def _all_hosts(work: Work) -> bool:
 def forget_secrets(work: Work) -> None:
     """Remove the invented secrets, unless a data volume that stays may have been made with them."""
     if work.plan.data or not _has_volumes(work):
-        generated_file(work.loaded.need_placed().lab.name).unlink(missing_ok=True)
+        file = generated_file(work.loaded.need_placed().lab.name)
+        file.unlink(missing_ok=True)
+        tidy(file.parent)
 
 
 def _has_volumes(work: Work) -> bool:
