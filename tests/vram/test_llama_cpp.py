@@ -43,6 +43,8 @@ FEW = settings(max_examples=25, deadline=None)
 
 FRAGMENTATION = 0.01
 """ggml's allocator may waste a little more on a smaller graph: this share of the compute buffer at most."""
+COPIES = 0.25
+"""The same where weights of the host are copied into the buffer: their blocks are large (see the test below)."""
 
 
 @FEW
@@ -52,8 +54,15 @@ def test_more_context_never_takes_less(model: tuple[str, str], start: Settings) 
     for a, b in zip(small.devices, large.devices, strict=True):
         assert a.weights == b.weights
         assert a.context <= b.context
-        assert a.compute <= b.compute * (1 + FRAGMENTATION)
+        assert a.compute <= b.compute * (1 + (FRAGMENTATION if start.gpu_layers == 999 else COPIES))
     assert small.host <= large.host
+
+
+def test_more_context_may_need_a_smaller_buffer_for_copied_weights() -> None:
+    """llama.cpp b11549's own planner gives these two numbers: a larger context, a smaller compute buffer."""
+    start = Settings(ubatch=64, flash_attention=False, gpu_layers=0, outputs=1)
+    sizes = [estimate(llama(), replace(start, context=n)).devices[0].compute for n in (512, 2048)]
+    assert sizes == [66519552, 56033792]
 
 
 @FEW

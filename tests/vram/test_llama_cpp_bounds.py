@@ -114,11 +114,11 @@ def test_architectures() -> None:
         device = estimate(facts, settings).devices[0]
         exact[name] = exact.get(name, True) and [device.weights, device.context, device.compute] == truth
         off[name] = max(off.get(name, 0.0), abs(device.total - sum(truth)) / sum(truth) * 100)
-    assert sum(exact.values()) >= 95
+    assert sum(exact.values()) >= 104
     assert not {name: worst for name, worst in off.items() if worst > LOOSE.get(name, 5.0)}
 
 
-LOOSE = {"grok-moe": 30, "minicpm3-dense": 10}
+LOOSE = {"minicpm3-dense": 10}
 """Architectures whose graph here is not exact everywhere: largest error of the GPU's total in per cent."""
 
 

@@ -33,6 +33,8 @@ def estimate(facts: GgufFacts, settings: Settings) -> Footprint:
         ValueError: if llama.cpp would refuse the settings, or the file lacks what its architecture needs.
     """
     rules = rules_of(settings.build)
+    if facts.architecture in NO_FLASH:
+        settings = replace(settings, flash_attention=False)
     check(settings)
     placement = Placement(model_of(facts), settings, rules)
     cache = Cache(placement.model, settings, rules)
@@ -55,6 +57,10 @@ def estimate(facts: GgufFacts, settings: Settings) -> Footprint:
 
 
 RESERVE = "The driver's own context (CUDA: some hundreds of MiB per process) is not part of these numbers."
+
+
+NO_FLASH = frozenset({"grok"})
+"""Architectures that llama.cpp runs without flash attention whatever is asked (``llama_init_from_model``, b11549)."""
 
 
 def check(settings: Settings) -> None:

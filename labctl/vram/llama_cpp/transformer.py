@@ -213,7 +213,8 @@ def _normed(scene: Scene, il: int, name: str, x: Node, kind: str) -> Node:
 def rotates(scene: Scene, recipe: Recipe, il: int) -> bool:
     """Whether a block uses rotary positions."""
     if recipe.rope == "sliding":
-        return scene.model.swa(il)
+        dense = scene.model.number("leading_dense_block_count", 0) if scene.model.arch == "cohere2moe" else 0
+        return scene.model.swa(il) or il < dense
     if recipe.rope == "sliding_or_all":
         return scene.model.swa(il) or not scene.model.window
     if recipe.rope == "small":
