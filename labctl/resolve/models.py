@@ -152,7 +152,10 @@ _SPLIT = re.compile(r"-\d{5}-of-(\d{5})\.gguf$", re.IGNORECASE)
 
 
 def pinned(source: str, revision: str | None) -> str:
-    """Return the address of a source at a revision of its repository."""
+    """Return the address of a source at a revision of its repository: ``hf://org/repo@revision/file``."""
     if source.startswith("/"):
         return f"file://{source}"
-    return f"{source}@{revision}" if revision and source.startswith("hf://") else source
+    if not revision or not source.startswith("hf://"):
+        return source
+    org, repo, file = source.removeprefix("hf://").split("/", 2)
+    return f"hf://{org}/{repo}@{revision}/{file}"
