@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from pathlib import Path
@@ -40,7 +41,7 @@ PLAIN = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(WORDS) | st.sampled_from(ODD) | st.text()
 )
 FEW = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
-MANY = settings(FEW, max_examples=int(os.environ.get("LABCTL_FUZZ", "1000")))
+MANY = settings(FEW, max_examples=int(os.environ.get("LABCTL_FUZZ", "500")))
 
 
 @st.composite
@@ -65,7 +66,7 @@ def edited_tree(draw: st.DrawFn) -> str:
     for _ in range(draw(st.integers(1, 3))):
         owner, key = draw(st.sampled_from(list(_places(data))))
         here = owner[key]
-        kept = draw(st.sampled_from(list(_values(data))))
+        kept = copy.deepcopy(draw(st.sampled_from(list(_values(data)))))
         new = draw(PLAIN | st.just(kept) | st.lists(PLAIN, max_size=3) | st.just(_more(here)))
         owner[key] = new
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)

@@ -61,7 +61,7 @@ class Place:
                 code = run(list(arguments))
             finally:
                 os.chdir(before)
-        texts = [stream.buffer.getvalue().decode() for stream in (out, err)]  # type: ignore[attr-defined]
+        texts = [stream.buffer.getvalue().decode() for stream in (out, err)]
         assert "bug in labctl" not in texts[1], texts[1]
         return Ran(code, *texts)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from labctl.cli.funnel import run
 from labctl.secret_names import needed
 from labctl.workload import Container
-from tests.cli.running import Ran, labctl
 from tests.examples import labs
 
 SENTINEL = "this-must-not-appear"
@@ -51,20 +51,23 @@ def commands(lab: Path, out: Path) -> Iterator[tuple[str, ...]]:
     yield ("vram-budget", "--json", str(lab))
 
 
-@pytest.mark.slow
 @each
-def test_no_output_holds_a_secret(name: str, tmp_path: Path) -> None:
+def test_no_output_holds_a_secret(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     lab, out = tmp_path / name, tmp_path / "out"
     shutil.copytree(labs.EXAMPLES / name, lab, ignore=shutil.ignore_patterns(".env"))
     names = sorted(needed(labs.example(name).need_rendered().workloads))
     values = {secret: f"{SENTINEL}-{i}" for i, secret in enumerate(names)}
     (lab / ".env").write_text("".join(f"{secret}={value}\n" for secret, value in values.items()))
     (lab / ".env").chmod(0o600)
-    environment = {**values, "HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state")}
+    for variable, value in {**values, "HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state")}.items():
+        monkeypatch.setenv(variable, value)
     for command in commands(lab, out):
-        ran: Ran = labctl(*command, cwd=tmp_path, environment=environment)
-        assert ran.code == 0, (command, ran.err)
-        assert SENTINEL not in ran.out + ran.err, command
+        code = run(list(command))
+        said = capsys.readouterr()
+        assert code == 0, (command, said.err)
+        assert SENTINEL not in said.out + said.err, command
     written = [p for p in tmp_path.rglob("*") if p.is_file() and p.name != ".env"]
     assert len(written) > 2
     assert [p for p in written if SENTINEL.encode() in p.read_bytes()] == []

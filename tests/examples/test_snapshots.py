@@ -67,12 +67,16 @@ def untouched(folder: Path) -> str:
 @pytest.mark.parametrize("alter", [untouched, changed, new, vanished])
 def test_snapshots_notice(alter: Callable[[Path], str], tmp_path: Path) -> None:
     """A changed, a new and a vanished file each fail: in a copy of this folder and of the snapshots."""
-    for path in ("tests/examples", "tests/snapshots/quickstart", "examples/quickstart"):
-        shutil.copytree(labs.ROOT / path, tmp_path / path, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in ("tests/__init__.py", "tests/snapshot_files.py", "pyproject.toml"):
+    for path in ("tests/snapshots/quickstart", "examples/quickstart"):
+        shutil.copytree(labs.ROOT / path, tmp_path / path)
+    module = "tests/examples/test_snapshots.py"
+    (tmp_path / module).parent.mkdir()
+    for path in (module, "tests/examples/labs.py", "tests/snapshot_files.py", "pyproject.toml"):
         shutil.copy(labs.ROOT / path, tmp_path / path)
+    for package in ("tests", "tests/examples"):
+        (tmp_path / package / "__init__.py").touch()
     expected = alter(tmp_path / "tests/snapshots/quickstart")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-k", "test_tree and quickstart"]
-    done = subprocess.run([*command, "tests/examples"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, module], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == (0 if alter is untouched else 1), done.stdout
     assert expected in done.stdout, done.stdout
