@@ -6,12 +6,15 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from labctl.model import plugins
 from labctl.quantity import DURATION, POWER, RATE, SIZE, Kind, QuantityError
 
 ADDRESS_PATTERN: Final = r"^[^\s/:@]+$|^[0-9A-Fa-f]*:[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%\w+)?$"
 """A host name, an IPv4 or an IPv6 address; no port, no user, no URL."""
 NAME_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 """A DNS label: names turn up in host names, units, compose services and Kubernetes objects."""
+
+plugins.leave_out()
 
 
 class Block(BaseModel):
