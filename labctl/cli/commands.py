@@ -9,6 +9,7 @@ from __future__ import annotations
 SUMMARY = "One lab.yaml for a private inference lab: check it, plan it, run it."
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("labctl.cli.init:init", "Start a lab from a blueprint."),
     "validate": ("labctl.cli.validate:validate", "Find every error in a lab."),
     "vram-budget": (
         "labctl.cli.vram_budget:vram_budget",

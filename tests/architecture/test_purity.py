@@ -23,6 +23,7 @@ ROOMS = {
     "run_env.py": "a program",
     "secrets.py": "reads secrets when they are applied",
     "assets.py": "finds templates and blueprints",
+    "blueprints.py": "copies a blueprint into a new folder",
     "operate.py": "apply, destroy, status: what changes hosts",
     "folder.py": "writes a rendered tree into a folder",
     "lockfile.py": "reads and writes lab.lock.yaml",

@@ -1,0 +1,1 @@
+"""What the project's own work needs, and its users never see."""
