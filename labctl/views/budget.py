@@ -11,7 +11,7 @@ from labctl.resolve.arithmetic import apportion, named_parts, whole
 from labctl.resolve.ledger import Entry, GpuAccount, HostAccount, HostEntry, Ledger, at_worst
 from labctl.values import dataclass
 
-BAR: Final = 48
+BAR: Final = 36
 """Cells of a bar; a whole line stays below 100 columns."""
 SHADES: Final = "█▓▒░"
 RESERVE, FREE = "-", "·"
@@ -66,7 +66,7 @@ def _card(alike: Sequence[GpuAccount], columns: Sequence[str]) -> Iterator[str]:
     yield f"{title:<{6 + NAME}}{heads}" if rows else title
     used, reserve, memory = whole(first.used), whole(gpu.reserve), gpu.memory // MIB
     free = memory - used - reserve
-    kept = f" + {reserve:,} in reserve" if reserve else ""
+    kept = f" + {reserve:,} reserved" if reserve else ""
     left = f"{free:,} free" if free >= 0 else f"OVER by {-free:,}"
     for row in rows:
         yield from row.lines(columns)
@@ -133,11 +133,15 @@ def bar(account: GpuAccount) -> str:
     """Return a bar: a shade per server that counts, ``-`` for the reserve, ``·`` for what is free."""
     worst = at_worst(_ordered(account))
     pieces = [(SHADES[i % len(SHADES)], e.total) for i, e in enumerate(worst)]
-    size, done, cells = max(account.gpu.memory, 1), 0, ""
-    for shade, length in [*pieces, (RESERVE, account.gpu.reserve)]:
-        done += length
-        cells += shade * max(round(done / size * BAR) - len(cells), 1 if length else 0)
-    return cells[:BAR].ljust(BAR, FREE)
+    return _bar([*pieces, (RESERVE, account.gpu.reserve)], account.gpu.memory)
+
+
+def _bar(pieces: Sequence[tuple[str, int]], size: int) -> str:
+    """Return 36 cells for ``size`` bytes; every piece has one at least, at the cost of the longest."""
+    cells = [max(1, round(length / max(size, 1) * BAR)) if length else 0 for _, length in pieces]
+    while sum(cells) > BAR:
+        cells[cells.index(max(cells))] -= 1
+    return "".join(shade * count for (shade, _), count in zip(pieces, cells, strict=True)).ljust(BAR, FREE)
 
 
 def _ram(host: HostAccount) -> Iterator[str]:
@@ -152,10 +156,8 @@ def _ram(host: HostAccount) -> Iterator[str]:
         return
     free = host.memory // MIB - used - reserve
     left = f"{free:,} free" if free >= 0 else f"OVER by {-free:,}"
-    cells = round(host.used / max(host.memory, 1) * BAR)
-    kept = max(1, round(host.reserve / max(host.memory, 1) * BAR)) if host.reserve else 0
-    filled = (SHADES[0] * cells + RESERVE * kept)[:BAR].ljust(BAR, FREE)
-    yield f"    ▕{filled}▏ {used:,} + {reserve:,} in reserve of {host.memory // MIB:,} MiB, {left}"
+    filled = _bar([(SHADES[0], host.used), (RESERVE, host.reserve)], host.memory)
+    yield f"    ▕{filled}▏ {used:,} + {reserve:,} reserved of {host.memory // MIB:,} MiB, {left}"
 
 
 def _kind_of_ram(entry: HostEntry) -> tuple[str, int, bool]:
