@@ -40,8 +40,8 @@ def test_p106_farm_as_measured_on_cards_of_8_gb() -> None:
     """Measured: Q5_K_M ~5.7 GB + ~1 GB KV (16k, q8_0) + ~0.35 GB embedding server + ~0.55 GB overhead = 7.6 GB.
 
     5.7 GB is the file: llama.cpp leaves its token embeddings (128,256 x 4,096 at 5.5 bits, 0.36 GB) in RAM. The figures
-    are rounded to 0.1 GB and their "overhead" is compute and contexts, so the parts are held to 0.15 GB and the sum, with
-    the embeddings that it counts, to 0.25 GB.
+    are rounded to 0.1 GB and their "overhead" is compute and contexts, so the parts are held to 0.15 GB and the sum,
+    with the embeddings that it counts, to 0.25 GB.
     """
     gguf = labs.LLAMA.replace("Q4_K_M", "Q5_K_M")
     on = {"host": "box", "gpus": (0,)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from syrupy.assertion import SnapshotAssertion
 
 from labctl.placed import PlacedGpu
 from labctl.quantity import GIB, MIB
-from labctl.resolve.ledger import Entry, GpuAccount, HostAccount, Ledger
+from labctl.resolve.ledger import Entry, GpuAccount, HostAccount, HostEntry, Ledger
 from labctl.views.budget import BAR, bar, budget_text
 from labctl.views.budget_data import budget_json
 from labctl.vram.footprint import DeviceBytes
@@ -35,10 +36,45 @@ ENTRIES = st.lists(
 
 
 @pytest.mark.parametrize("name", labs.NAMES)
-def test_examples(name: str, snapshot: SnapshotAssertion) -> None:
+def test_examples_fit_into_100_columns(name: str) -> None:
     text = budget_text(labs.example(name).need_placed().ledger)
     assert max(map(len, text.splitlines())) <= 100
-    assert text == snapshot
+
+
+def entry(server: str, deployment: str, *mib: int, **facts: Any) -> Entry:
+    weights, context, compute = (m * MIB for m in (*mib, 0, 0)[:3])
+    sizes = DeviceBytes(weights=weights, context=context, compute=compute)
+    return Entry(server=server, deployment=deployment, bytes=sizes, **{"overhead": 160 * MIB, **facts})
+
+
+def gpu(index: int, memory: int, model: str = "RTX 3090", **facts: Any) -> PlacedGpu:
+    return PlacedGpu(index=index, model=model, vendor="nvidia", memory=memory * MIB, **facts)
+
+
+LONG = "a-deployment-with-a-name-that-is-longer-than-its-column"
+
+
+def test_everything_at_once(snapshot: SnapshotAssertion) -> None:
+    pair = [
+        GpuAccount(host="ash", gpu=gpu(i, 6051, "P106-100"), entries=(entry(f"chat-gpu{i}", "chat", 4403, 544, 37),))
+        for i in (0, 1)
+    ]
+    turns = (
+        entry("big", "big", 14000, 6000, 300, group="swap"),
+        entry("small", "small", 7000, 500, 100, group="swap", exact=False),
+        entry(LONG, LONG, 1000, 100, 10),
+        entry("odd", "odd", 2048, declared=True, overhead=0),
+    )
+    shared = GpuAccount(host="ash", gpu=gpu(2, 24121, reserve=1000 * MIB), entries=turns)
+    empty = GpuAccount(host="far", gpu=gpu(0, 7819, "RTX 3070"), entries=())
+    chats = tuple(HostEntry(server=f"chat-gpu{i}", deployment="chat", total=3 * GIB, limited=True) for i in (0, 1))
+    big = HostEntry(server="big", deployment="big", total=9 * GIB + 1, limited=False, group="swap")
+    hosts = (
+        HostAccount(host="ash", memory=32 * GIB, reserve=GIB, entries=(*chats, big)),
+        HostAccount(host="far", memory=None, reserve=GIB, entries=()),
+    )
+    ledger = Ledger(gpus=(*pair, shared, empty), hosts=hosts, footprints={}, unknown=("mystery",))
+    assert budget_text(ledger) == snapshot
 
 
 def one(entries: list[Entry], reserve: int = 0) -> GpuAccount:
