@@ -60,6 +60,8 @@ class _Resolver:
     def __init__(self, lab: Lab, targets: Targets, knowledge: Knowledge) -> None:
         self.lab = lab
         self.targets = {name: targets.target(host.target) for name, host in lab.hosts.items()}
+        self._faulty: set[object] = set()
+        self._looked_at = 0
         self.problems: list[Diagnostic] = [*check_references(lab), *check_images(lab)]
         self.hosts = {name: place_host(lab, name, self.targets[name], self.problems) for name in lab.hosts}
         self.known = {name: knowledge.of(name, model) for name, model in lab.models.items()}
@@ -99,7 +101,12 @@ class _Resolver:
         return not self._has_errors(name)
 
     def _has_errors(self, name: str) -> bool:
-        return any(p.is_error and (p.path or ())[:2] == ("deployments", name) for p in self.problems)
+        for problem in self.problems[self._looked_at :]:
+            match problem.path:
+                case ("deployments", faulty, *_) if problem.is_error:
+                    self._faulty.add(faulty)
+        self._looked_at = len(self.problems)
+        return name in self._faulty
 
     def _slots(self, names: Iterable[str]) -> dict[str, list[Slot]]:
         """Place what is declared first, then the rest by budget, the largest first."""
@@ -148,7 +155,7 @@ class _Resolver:
         spec = self.lab.deployments[name]
         runtimes, reaches, refused = [], [], False
         for slot in slots:
-            runtime, problems = self.sizing.runtime(spec, slot.host, slot.gpus)
+            runtime, problems = self.sizing.runtime(name, slot.host, slot.gpus)
             if problems and not refused:
                 self.problems.extend(_below(("deployments", name), problems))
             refused = refused or any(p.is_error for p in problems)

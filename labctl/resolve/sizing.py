@@ -34,11 +34,20 @@ class Sizing:
         self.knowledge = knowledge
         self.say = say
         self._footprints: dict[tuple[object, ...], Footprint | None] = {}
+        self._runtimes: dict[tuple[object, ...], tuple[Runtime, tuple[Diagnostic, ...]]] = {}
 
     def runtime(
+        self, name: str, host: PlacedHost, gpus: tuple[PlacedGpu, ...]
+    ) -> tuple[Runtime, tuple[Diagnostic, ...]]:
+        """Return the build that a server of a deployment would run, and the gate's problems with it."""
+        key = (name, host.name, tuple(g.model for g in gpus))
+        if key not in self._runtimes:
+            self._runtimes[key] = self._chosen(self.lab.deployments[name], host, gpus)
+        return self._runtimes[key]
+
+    def _chosen(
         self, spec: Deployment, host: PlacedHost, gpus: tuple[PlacedGpu, ...]
     ) -> tuple[Runtime, tuple[Diagnostic, ...]]:
-        """Return the build that a server would run, and the gate's problems with it."""
         engine, block, target = load_engine(spec.engine), self.lab.hosts[host.name], self.targets[host.name]
         return choose_runtime(engine, spec, host, block, gpus, target, self.lab.images)
 
@@ -60,7 +69,7 @@ class Sizing:
 
     def need(self, name: str, host: PlacedHost, gpus: tuple[PlacedGpu, ...]) -> int | str:
         """Return bytes on the fullest of these cards; a reason when it cannot run there or its size is unknown."""
-        runtime, problems = self.runtime(self.lab.deployments[name], host, gpus)
+        runtime, problems = self.runtime(name, host, gpus)
         refused = next((p.summary for p in problems if p.is_error), None)
         if refused is not None:
             return refused
@@ -71,7 +80,7 @@ class Sizing:
 
     def trial(self, server: Server, spec: Deployment) -> Footprint | None:
         """Return the footprint of a server with changed settings, None when it is unknown or would be refused."""
-        runtime, problems = self.runtime(spec, server.host, server.gpus)
+        runtime, problems = self._chosen(spec, server.host, server.gpus)
         engine = load_engine(spec.engine)
         facts = (spec, server.models, server.gpus, runtime.version)
         if any(p.is_error for p in (*problems, *engine.check(spec, server.models), *engine.limits(*facts))):

@@ -32,6 +32,15 @@ def estimate(facts: GgufFacts, settings: Settings) -> Footprint:
     Raises:
         ValueError: if llama.cpp would refuse the settings, or the file lacks what its architecture needs.
     """
+    if settings.projector or settings.lora or settings.draft:
+        return _computed(facts, settings)
+    known = model_of(facts).estimates
+    if settings not in known:
+        known[settings] = _computed(facts, settings)
+    return known[settings]
+
+
+def _computed(facts: GgufFacts, settings: Settings) -> Footprint:
     rules = rules_of(settings.build)
     if facts.architecture in NO_FLASH:
         settings = replace(settings, flash_attention=False)

@@ -12,7 +12,9 @@ from functools import cached_property
 from math import prod
 
 from labctl.vram.facts import GgufFacts, Tensor, Value
+from labctl.vram.footprint import Footprint
 from labctl.vram.llama_cpp.quants import CUDA_ALIGNMENT, HOST_ALIGNMENT, block, pad, row_padding_bytes
+from labctl.vram.llama_cpp.settings import Settings
 
 _RECENT: dict[int, Model] = {}
 _KEPT = 64
@@ -33,6 +35,11 @@ class Model:
     """One model file."""
 
     facts: GgufFacts
+
+    @cached_property
+    def estimates(self) -> dict[Settings, Footprint]:
+        """What was estimated so far: servers of one model are mostly started alike."""
+        return {}
 
     @cached_property
     def arch(self) -> str:

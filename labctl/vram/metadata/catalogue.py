@@ -134,13 +134,11 @@ def _default_mix(row: _Row) -> str:
 
 
 def _gguf(row: _Row, name: str) -> Known:
-    shape = read_shape(row.config)
-    architecture = architecture_of(shape.type)
-    if not architecture:
+    if not architecture_of(read_shape(row.config).type):
         return _hf(row, name)
     named = _mix(name)
     mix, imatrix = named or _default_mix(row), bool(_IMATRIX.search(name))
-    facts = _facts(row, architecture, shape, mix, imatrix=imatrix)
+    facts = _facts(row.id, mix, imatrix=imatrix)
     custom = "ud-" in name.lower() or (mix in _DEPENDS_ON_IMATRIX and not imatrix)
     return Known(
         gguf=facts,
@@ -151,7 +149,12 @@ def _gguf(row: _Row, name: str) -> Known:
     )
 
 
-def _facts(row: _Row, architecture: str, shape: Shape, mix: str, *, imatrix: bool) -> GgufFacts:
+@cache
+def _facts(row_id: str, mix: str, *, imatrix: bool) -> GgufFacts:
+    """Return a row's header in one quantisation: one object for all its names, so that much is worked out once."""
+    row = _rows()[row_id]
+    shape = read_shape(row.config)
+    architecture = architecture_of(shape.type)
     plain = tensors(architecture, shape, _extras(row.config, architecture, shape))
     typed = quantise(plain, mix, shape, imatrix=imatrix)
     if row.experts and mix not in {"F16", "BF16", "F32"}:
