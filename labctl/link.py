@@ -21,7 +21,7 @@ from labctl.services import COMING as COMING_SERVICES
 from labctl.services import SERVICES, ServiceAsk
 from labctl.services import load as load_service
 from labctl.values import dataclass
-from labctl.workload import Endpoint, Probe, Workload
+from labctl.workload import Endpoint, Port, Probe, Workload
 
 ANYWHERE: Final = frozenset({ANY, "::"})
 """Addresses that stand for all of a host's own."""
@@ -139,9 +139,11 @@ def plan_gateway(
     host = placed.hosts[host_name]
     image, probe = image_of(placed.lab, block.engine)
     bind = block.bind or host.bind
-    links = [_link(placed, e, workloads, host, by_name=by_name[host_name]) for e in endpoints]
+    servers = {w.name: w for w in workloads}
+    ports = {e: servers[e.workload].port(e.port) for e in endpoints}
+    links = [_link(placed, e, port, host, by_name=by_name[host_name]) for e, port in ports.items()]
     database = gateway.database(block)
-    unreachable = {d.path: d for d in _unreachable(placed, host, endpoints, workloads, services, database)}
+    unreachable = {d.path: d for d in _unreachable(placed, host, ports, services, database)}
     problems.extend(unreachable.values())
     ask = GatewayAsk(
         lab=placed.lab.name,
@@ -169,10 +171,7 @@ def _gateway_to_come(engine: str) -> Diagnostic:
     )
 
 
-def _link(
-    placed: PlacedLab, endpoint: Endpoint, workloads: Sequence[Workload], user: PlacedHost, *, by_name: bool
-) -> Linked:
-    port = next(w for w in workloads if w.name == endpoint.workload).port(endpoint.port)
+def _link(placed: PlacedLab, endpoint: Endpoint, port: Port, user: PlacedHost, *, by_name: bool) -> Linked:
     if by_name and endpoint.host == user.name:
         return Linked(endpoint, f"http://{endpoint.workload}:{port.listen}")
     address = reached(placed.hosts[endpoint.host], port.bind, user)
@@ -203,16 +202,13 @@ def _in_url(address: str) -> str:
 def _unreachable(
     placed: PlacedLab,
     user: PlacedHost,
-    endpoints: Sequence[Endpoint],
-    workloads: Sequence[Workload],
+    ports: Mapping[Endpoint, Port],
     services: ServicePlan,
     database: str | None,
 ) -> Iterator[Diagnostic]:
     """Yield a problem for each host whose servers, and each service that, the gateway's host cannot reach."""
-    binds = {w.name: w.ports for w in workloads}
-    for endpoint in endpoints:
-        bind = next(p.bind for p in binds[endpoint.workload] if p.name == endpoint.port)
-        if not reachable(placed.hosts[endpoint.host], bind, user):
+    for endpoint, port in ports.items():
+        if not reachable(placed.hosts[endpoint.host], port.bind, user):
             yield _cut_off(f"the servers of host `{endpoint.host}`", ("hosts", endpoint.host), user)
     ask = services.asks.get(database or "")
     if ask is not None and not reachable(ask.host, ask.bind, user):
