@@ -112,9 +112,12 @@ def budget_problems(
     """
     yield from (overrun(cards) for cards in _alike(a for a in ledger.gpus if not a.fits and a.gpu.memory))
     yield from (_out_of_ram(host) for host in ledger.hosts if not host.fits)
+    of_deployment: dict[str, list[Server]] = {}
+    for server in servers.values():
+        of_deployment.setdefault(server.deployment, []).append(server)
     for name in lab.deployments:
         if started(name):
-            yield from _broken_cap(lab, name, ledger, servers)
+            yield from _broken_cap(lab, name, ledger, of_deployment.get(name, ()))
     yield from _unsized(lab, ledger, servers)
 
 
@@ -139,9 +142,10 @@ def _out_of_ram(account: HostAccount) -> Diagnostic:
     )
 
 
-def _broken_cap(lab: Lab, name: str, ledger: Ledger, servers: Mapping[str, Server]) -> Iterator[Diagnostic]:
+def _broken_cap(lab: Lab, name: str, ledger: Ledger, servers: Iterable[Server]) -> Iterator[Diagnostic]:
+    """Yield a problem when one of a deployment's servers takes more than the cap."""
     cap = lab.deployments[name].vram
-    sizes = [d for s in servers.values() if s.deployment == name for d in _devices(ledger, s)]
+    sizes = [d for s in servers for d in _devices(ledger, s)]
     biggest = max(sizes, key=lambda d: d.total, default=None)
     if not isinstance(cap, int) or biggest is None or biggest.total <= cap:
         return

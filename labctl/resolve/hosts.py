@@ -99,6 +99,7 @@ def _cards(host: Host, path: DocPath, problems: list[Diagnostic]) -> Iterator[Pl
                 Diagnostic(code=unknown.code, summary=unknown.summary, path=(*where, "model"), hint=unknown.hint)
             )
         problems.extend(_power(gpu, facts, where))
+        problems.extend(_reserve(gpu, facts, where))
         for k in range(gpu.count):
             yield _card(gpu, facts, index, gpu.uuid[k] if gpu.uuid else None, where)
             index += 1
@@ -111,6 +112,17 @@ def _power(gpu: Gpu, facts: GpuFacts | None, where: DocPath) -> Iterator[Diagnos
             summary=f"card `{facts.name}` takes {facts.tdp_w} W at most, and its limit is {gpu.power_limit} W",
             path=(*where, "power_limit"),
             hint=f"lower it to {facts.tdp_w} W or less, or leave it out",
+        )
+
+
+def _reserve(gpu: Gpu, facts: GpuFacts | None, where: DocPath) -> Iterator[Diagnostic]:
+    memory = gpu.memory or (facts.memory if facts else 0)
+    if memory and gpu.reserve >= memory:
+        yield Diagnostic(
+            code="LAB025",
+            summary=f"a reserve of {format_size(gpu.reserve)} leaves nothing of a card with {format_size(memory)}",
+            path=(*where, "reserve"),
+            hint="reserve what other programs take of the card, or leave `reserve` out",
         )
 
 

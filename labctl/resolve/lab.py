@@ -124,7 +124,7 @@ class _Resolver:
                 if isinstance(size, int):
                     group = membership(self.lab, name).group
                     packer.claim(slot.host, slot.gpus, Claimed(deployment=name, group=group, total=size))
-        for name in sorted(rest, key=lambda n: (-self._largest(n), n)):
+        for name in sorted(rest, key=lambda n: (-self._largest(packer, n), n)):
             found = self._pack(packer, name)
             if isinstance(found, Diagnostic):
                 self.problems.append(found)
@@ -146,9 +146,9 @@ class _Resolver:
             )
         )
 
-    def _largest(self, name: str) -> int:
+    def _largest(self, packer: Packer, name: str) -> int:
         """Return what a server takes on the card where it takes the most: the hardest to place go first."""
-        sizes = [self.sizing.need(name, host, (gpu,)) for host in self.hosts.values() for gpu in host.gpus]
+        sizes = [self.sizing.need(name, host, cards[:1]) for host, cards in packer.kinds]
         return max((size for size in sizes if isinstance(size, int)), default=0)
 
     def _servers(self, name: str, slots: list[Slot]) -> Iterator[Server]:

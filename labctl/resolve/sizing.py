@@ -34,6 +34,7 @@ class Sizing:
         self.knowledge = knowledge
         self.say = say
         self._footprints: dict[tuple[object, ...], Footprint | None] = {}
+        self._needs: dict[tuple[object, ...], int | str] = {}
         self._runtimes: dict[tuple[object, ...], tuple[Runtime, tuple[Diagnostic, ...]]] = {}
 
     def runtime(
@@ -69,6 +70,12 @@ class Sizing:
 
     def need(self, name: str, host: PlacedHost, gpus: tuple[PlacedGpu, ...]) -> int | str:
         """Return bytes on the fullest of these cards; a reason when it cannot run there or its size is unknown."""
+        key = (name, host.name, tuple((g.model, g.memory, g.reserve) for g in gpus))
+        if key not in self._needs:
+            self._needs[key] = self._need(name, host, gpus)
+        return self._needs[key]
+
+    def _need(self, name: str, host: PlacedHost, gpus: tuple[PlacedGpu, ...]) -> int | str:
         runtime, problems = self.runtime(name, host, gpus)
         refused = next((p.summary for p in problems if p.is_error), None)
         if refused is not None:

@@ -102,7 +102,8 @@ class Packer:
     """
 
     def __init__(self, hosts: Mapping[str, PlacedHost]) -> None:
-        self.hosts = hosts
+        self.kinds = tuple(_kinds(hosts))
+        """The cards of each host, those of one kind together."""
         self._claims: dict[tuple[str, int], list[Claimed]] = {}
 
     def claim(self, host: PlacedHost, gpus: tuple[PlacedGpu, ...], claimed: Claimed) -> None:
@@ -116,25 +117,29 @@ class Packer:
 
     def place(self, wanted: Wanted) -> list[Slot] | Diagnostic:
         """Return a slot per server, or why there are not so many; only what fits whole is entered."""
-        before = {card: list(claims) for card, claims in self._claims.items()}
         slots: list[Slot] = []
         for index in range(wanted.servers):
             best = min(self._spots(wanted, index, slots), key=lambda spot: spot[0], default=None)
             if best is None:
                 refusal = self._refusal(wanted, index)
-                self._claims = before
+                self._release(slots)
                 return refusal
             _, host, gpus, claimed = best
             self.claim(host, gpus, claimed)
             slots.append(Slot(deployment=wanted.name, host=host, gpus=gpus, index=index, label=_label(host, gpus)))
         return slots
 
+    def _release(self, slots: list[Slot]) -> None:
+        """Take the latest servers off their cards again."""
+        for host, gpu in ((s.host.name, g.index) for s in slots for g in s.gpus):
+            self._claims[host, gpu].pop()
+
     def _spots(
         self, wanted: Wanted, index: int, slots: list[Slot]
     ) -> Iterator[tuple[tuple[int, int, list[str]], PlacedHost, tuple[PlacedGpu, ...], Claimed]]:
         """Yield for each kind of card of each host the best cards of that kind with room, and their rank."""
         mine = {(s.host.name, g.index) for s in slots for g in s.gpus}
-        for host, cards in self._kinds():
+        for host, cards in self.kinds:
             size = wanted.needs(host, cards[: wanted.span]) if len(cards) >= wanted.span else ""
             if isinstance(size, str):
                 continue
@@ -149,15 +154,8 @@ class Packer:
                 rank = (sum(again for again, _, _ in ranked), cards[0].memory, [draw for _, draw, _ in ranked])
                 yield rank, host, chosen, claimed
 
-    def _kinds(self) -> Iterator[tuple[PlacedHost, tuple[PlacedGpu, ...]]]:
-        """Yield the cards of each host, those of one kind together."""
-        for name in sorted(self.hosts):
-            ordered = sorted(self.hosts[name].gpus, key=lambda g: (_kind(g), g.index))
-            for _, cards in groupby(ordered, key=_kind):
-                yield self.hosts[name], tuple(cards)
-
     def _refusal(self, wanted: Wanted, placed: int) -> Diagnostic:
-        lines = [line for host, cards in self._kinds() for line in self._answers(wanted, host, cards)]
+        lines = [line for host, cards in self.kinds for line in self._answers(wanted, host, cards)]
         return Diagnostic(
             code="LAB063",
             summary=f"no card has room for server {placed + 1} of {wanted.servers}",
@@ -173,6 +171,13 @@ class Packer:
             free = format_size(max(0, self.free(host, gpu)))
             answer = size if isinstance(size, str) else f"needs {format_size(size)}, {free} free"
             yield f"{host.name} GPU {gpu.index} ({gpu.model}): {answer}"
+
+
+def _kinds(hosts: Mapping[str, PlacedHost]) -> Iterator[tuple[PlacedHost, tuple[PlacedGpu, ...]]]:
+    for name in sorted(hosts):
+        ordered = sorted(hosts[name].gpus, key=lambda g: (_kind(g), g.index))
+        for _, cards in groupby(ordered, key=_kind):
+            yield hosts[name], tuple(cards)
 
 
 def _kind(gpu: PlacedGpu) -> tuple[str, int, int]:
