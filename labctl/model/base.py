@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
+from annotated_types import Ge
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from labctl.model import plugins
@@ -42,7 +43,7 @@ def _schema(kind: Kind, *, bare: bool) -> WithJsonSchema:
 
 Size = Annotated[int, _quantity(SIZE, bare=False), _schema(SIZE, bare=False)]
 """Bytes inside, ``24 GiB`` in the file."""
-Duration = Annotated[int, _quantity(DURATION, bare=False), _schema(DURATION, bare=False)]
+Duration = Annotated[int, _quantity(DURATION, bare=False), _schema(DURATION, bare=False), Ge(1)]
 """Seconds inside, ``60 s`` in the file."""
 Power = Annotated[int, _quantity(POWER, bare=False), _schema(POWER, bare=False)]
 """Watts inside, ``90 W`` in the file."""

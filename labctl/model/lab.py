@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import Field, ValidationError
 
-from labctl.diagnostics import Diagnostic, DocPath, Result
+from labctl.diagnostics import At, Diagnostic, DocPath, Result
 from labctl.model.artefacts import Model
 from labctl.model.base import Block, Name, SecretName
 from labctl.model.deployment import Deployment
@@ -41,7 +41,7 @@ class Secrets(Block):
     """Where secret values come from. Names are collected from what needs them; values are read only when applying."""
 
     source: Annotated[
-        str | dict[Literal["command"], tuple[str, ...]],
+        str | dict[Literal["command"], Annotated[tuple[str, ...], Field(min_length=1)]],
         Field(alias="from", description="`.env` (a file), `environment`, or `{command: [sops, -d, secrets.env]}`"),
     ] = ".env"
     generate: Annotated[
@@ -116,6 +116,8 @@ def read_lab(data: Mapping[str, Any], specs: Specs) -> Result[Lab]:
     deployments = reader.deployments(shell.deployments)
     services = reader.services(shell.services)
     gateway = reader.gateway(shell.gateway) if shell.gateway is not None else None
+    if "gateway" in data and gateway is None:
+        reader.empty_gateway(data["gateway"])
     reader.targets(shell.hosts)
     lab = Lab(
         name=shell.lab,
@@ -205,6 +207,13 @@ class _Reader:
             )
             return None
         return self.block(model, data, path)
+
+    def empty_gateway(self, data: Any) -> None:
+        """A key without a value is a slip, not a lab without a gateway."""
+        if data is None:
+            hint = "write `gateway: {engine: litellm}`, or delete the key"
+            found = Diagnostic(code="LAB022", summary="`gateway` has no value", path=("gateway",), at=At.KEY, hint=hint)
+            self.problems.append(found)
 
     def targets(self, hosts: Mapping[str, Host]) -> None:
         known = tuple(self.specs.names("targets"))

@@ -7,7 +7,7 @@ from typing import Final
 
 from labctl.emit import Value
 from labctl.placed import PlacedHost
-from labctl.quantity import GIB, MIB, format_size
+from labctl.quantity import GIB, MIB
 from labctl.targets import gpus, shared
 from labctl.workload import Accelerator, Container, GpuAccess, GpuClaim, Health, Mount, Port, Probe, Start, Workload
 
@@ -199,10 +199,8 @@ def _runtime_variables(host: PlacedHost, claim: GpuClaim) -> dict[str, str]:
 
 
 def _labels(host: PlacedHost, workload: Workload) -> dict[str, Value]:
-    labels: dict[str, Value] = {"labctl.lab": host.lab, "labctl.workload": workload.name}
-    if workload.gpu and workload.gpu.budget:
-        labels["labctl.vram"] = ", ".join(format_size(size) for size in workload.gpu.budget)
-    return labels
+    """Return what tells a container apart; not its memory budget: a better estimate must not restart it."""
+    return {"labctl.lab": host.lab, "labctl.workload": workload.name}
 
 
 def _bytes(size: int) -> str:
@@ -222,7 +220,7 @@ def _no_interpolation(value: Value) -> Value:
     match value:
         case str():
             return value.replace("$", "$$")
-        case Mapping():
+        case dict() | Mapping():
             return {key: _no_interpolation(item) for key, item in value.items()}
         case list() | tuple():
             return [_no_interpolation(item) for item in value]

@@ -199,7 +199,7 @@ def test_nvidia_cards_by_uuid_and_by_position(tmp_path: Path) -> None:
     chat = service(samples.server(known))
     assert chat["deploy"]["resources"]["reservations"]["devices"] == [device]
     assert chat["environment"] == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    assert chat["labels"]["labctl.vram"] == "5 GiB"
+    assert set(chat["labels"]) == {"labctl.lab", "labctl.workload", "labctl.fingerprint"}
     chat = service(samples.server(unknown), uuids=False)
     assert chat["deploy"]["resources"]["reservations"]["devices"] == [device | {"device_ids": ["0"]}]
     resolved(samples.render(unknown, samples.server(unknown)), tmp_path)
