@@ -82,11 +82,15 @@ def _tree(
     placed: PlacedLab, targets: Mapping[str, Target | None], workloads: Sequence[Workload], problems: list[Diagnostic]
 ) -> Tree:
     """Return the tree of all hosts; each host is checked by itself, so that a problem has a place."""
-    trees = []
-    for name, host in placed.hosts.items():
-        mine = [w for w in workloads if w.host == name]
-        tree = _attempt(lambda h=host, m=mine: Tree.of(_host(placed, h, targets[h.name], m)), host.origin, problems)  # type: ignore[misc]
-        trees.append(tree or Tree())
+    runs: dict[str, list[Workload]] = {name: [] for name in placed.hosts}
+    for workload in workloads:
+        runs[workload.host].append(workload)
+    wanted = _models_by_host(placed)
+
+    def make(host: PlacedHost) -> Tree:
+        return Tree.of(_host(placed, host, targets[host.name], runs[host.name], wanted.get(host.name, set())))
+
+    trees = [_attempt(partial(make, host), host.origin, problems) or Tree() for host in placed.hosts.values()]
     return Tree.of(item for t in trees for item in (*t.artefacts, *t.images, *t.units, *t.roots.values()))
 
 
@@ -106,12 +110,18 @@ def _published(placed: PlacedLab, workloads: Iterable[Workload]) -> Iterator[Tak
                 )
 
 
+def _models_by_host(placed: PlacedLab) -> Mapping[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for server in placed.servers:
+        found.setdefault(server.host.name, set()).update(m.name for m in server.models)
+    return found
+
+
 def _host(
-    placed: PlacedLab, host: PlacedHost, target: Target | None, workloads: Sequence[Workload]
+    placed: PlacedLab, host: PlacedHost, target: Target | None, workloads: Sequence[Workload], wanted: Iterable[str]
 ) -> Iterator[Artefact | Image | Unit | HostRoot]:
     if target is None:
         return
-    wanted = {m.name: m for s in placed.servers if s.host.name == host.name for m in s.models}
     models: list[ModelFile | File] = []
     for name in sorted(wanted):
         models += model_artefacts(host, name, placed.lab.models[name], placed.known[name])

@@ -32,6 +32,7 @@ _DURATION: Final = re.compile(r"[1-9][0-9]*(?:s|ms|m|h|[bkg]|[KMGT]i?B?)")
 
 _UNPRINTABLE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_SCALARS: Final[tuple[type, ...]] = (str, int, float, type(None))
 _KEY_LIMIT: Final = 1000
 """Readers give up looking for the colon of a key after 1,024 characters."""
 
@@ -57,7 +58,7 @@ def dump(value: Value, *, header: str = HEADER) -> str:
 
 def _is_block(value: Value) -> bool:
     """Whether it takes lines of its own. The concrete types first: a check against an abstract one is slow."""
-    return isinstance(value, dict | list | Mapping | Sequence) and not isinstance(value, str) and len(value) > 0
+    return not isinstance(value, _SCALARS) and isinstance(value, dict | list | Mapping | Sequence) and len(value) > 0
 
 
 def _block(value: Value, indent: str, lines: list[str]) -> None:
