@@ -28,10 +28,6 @@ HARMLESS: Final = frozenset({"LAB006"})
 """Errors of the text after which its values are still worth checking: a key that is written twice."""
 
 
-FROM_SCHEMA: Final = "LAB049"
-"""Last code of what is wrong with a value by itself."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """A lab as far as it could be taken, and everything there is to say about it, located.
@@ -72,12 +68,12 @@ def load(path: Path, overlays: Iterable[str] = ()) -> Loaded:
     document = read_document(path, tuple(overlays))
     if document.value is None or any(d.is_error and d.code not in HARMLESS for d in document.diagnostics):
         return Loaded(path=folder, diagnostics=document.diagnostics)
-    loaded = _take(document.value, folder)
+    loaded = _take(document.value, folder, only_schema=not document.ok)
     data = document.value.data
     secrets = tuple(secret_problems(data))
     places = {problem.path for problem in secrets}
-    # a secret where a name belongs is one mistake, not two; and who knows which of two values of one key was meant
-    others = [d for d in loaded.diagnostics if d.path not in places and (document.ok or d.code <= FROM_SCHEMA)]
+    # a secret where a name belongs is one mistake, not two
+    others = [d for d in loaded.diagnostics if d.path not in places]
     found = document.value.locate_all((*secrets, *others))
     return Loaded(
         path=folder,
@@ -89,10 +85,11 @@ def load(path: Path, overlays: Iterable[str] = ()) -> Loaded:
     )
 
 
-def _take(document: Document, folder: Path) -> Loaded:
+def _take(document: Document, folder: Path, *, only_schema: bool) -> Loaded:
+    """Take a document as far as it goes; ``only_schema`` when a key is doubled and nobody knows which value was meant."""
     registry = Registry()
     lab = read_lab(document.data, registry)
-    if lab.value is None or not lab.ok:
+    if lab.value is None or not lab.ok or only_schema:
         return Loaded(path=folder, diagnostics=lab.diagnostics)
     lock, damage = _lock(folder)
     placed = resolve(lab.value, registry, OfflineKnowledge(lock.valid(lab.value.models)))
