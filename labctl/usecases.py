@@ -86,7 +86,7 @@ def load(path: Path, overlays: Iterable[str] = ()) -> Loaded:
 
 
 def _take(document: Document, folder: Path, *, only_schema: bool) -> Loaded:
-    """Take a document as far as it goes; ``only_schema`` when a key is doubled and nobody knows which value was meant."""
+    """Take a document as far as it goes; ``only_schema`` when a key is doubled and nobody knows which was meant."""
     registry = Registry()
     lab = read_lab(document.data, registry)
     if lab.value is None or not lab.ok or only_schema:
