@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import time
 from collections import defaultdict
@@ -10,27 +11,52 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.vram import measured, peers
-from benchmarks.vram.cases import Case, load
+from benchmarks.vram import measured, peers, vllm
+from benchmarks.vram.aims import FALSE_REFUSALS, aim_of, verdict
+from benchmarks.vram.cases import Case, Skipped, read
 from benchmarks.vram.score import Pair, Score, score
 from labctl.vram.footprint import Footprint
 from labctl.vram.llama_cpp import estimate
 
 Scores = dict[str, dict[str, Score]]
 """Group → estimator → score."""
+AIMS = f"All groups with an aim: false fits none, false refusals ≤ {FALSE_REFUSALS} %."
 
 
 def ours(cases: Sequence[Case]) -> list[int]:
     """Our bytes for each case; one estimate serves all devices of a server."""
-    known: dict[tuple[int, object], Footprint] = {}
-    found = []
+    estimated = Estimator()
+    return [estimated(case) for case in cases]
+
+
+def attempts(cases: Sequence[Case], skipped: Skipped) -> list[int | None]:
+    """Our bytes for each case; None where there is no estimate, which is counted in ``skipped``."""
+    estimated = Estimator()
+    found: list[int | None] = []
+    gc.freeze()
     for case in cases:
-        key = (id(case.facts), case.settings)
-        if key not in known:
-            known[key] = estimate(case.facts, case.settings)
-        footprint = known[key]
-        found.append(footprint.host if case.device < 0 else footprint.devices[case.device].total)
+        try:
+            found.append(estimated(case))
+        except (ValueError, LookupError, ArithmeticError, TypeError) as error:
+            skipped[f"{case.model}: no estimate: {type(error).__name__}: {error}"] += 1
+            found.append(None)
+    gc.unfreeze()
     return found
+
+
+class Estimator:
+    """Estimates of servers, each worked out once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, object], Footprint] = {}
+
+    def __call__(self, case: Case) -> int:
+        """Return our bytes on the case's device."""
+        key = (id(case.facts), case.settings)
+        if key not in self._known:
+            self._known[key] = estimate(case.facts, case.settings)
+        footprint = self._known[key]
+        return footprint.host if case.device < 0 else footprint.devices[case.device].total
 
 
 def scores(cases: Sequence[Case], estimators: dict[str, Sequence[int | None]]) -> Scores:
@@ -46,12 +72,14 @@ def scores(cases: Sequence[Case], estimators: dict[str, Sequence[int | None]]) -
 def table(found: Scores) -> list[str]:
     """The scores as lines of text."""
     heading = f"{'group':34} {'estimator':24} {'rows':>5} {'median %':>9} {'p95 %':>8} {'max %':>8} {'max MiB':>8}"
-    lines = [f"{heading} {'false fits %':>13} {'false refusals %':>17}"]
+    lines = [f"{heading} {'false fits %':>13} {'false refusals %':>17}  {'aim: median / p95 / max %':26} met"]
     for group, by in sorted(found.items()):
+        aim = aim_of(group)
         for name, s in by.items():
             lines.append(
                 f"{group:34} {name:24} {s.rows:5} {s.median:9.4f} {s.p95:8.3f} {s.worst:8.3f} "
-                f"{s.worst_bytes / 2**20:8.2f} {s.false_fits:13.2f} {s.false_refusals:17.2f}"
+                f"{s.worst_bytes / 2**20:8.2f} {s.false_fits:13.2f} {s.false_refusals:17.2f}  "
+                f"{aim or '–'!s:26} {verdict(aim.met(s) if aim else None)}"
             )
     return lines
 
@@ -76,12 +104,12 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Estimate every case and print how far off it was."""
     chosen = arguments()
-    cases = load(chosen.data)
+    cases, skipped = read(chosen.data)
     if chosen.limit and len(cases) > chosen.limit:
         cases = [cases[i * len(cases) // chosen.limit] for i in range(chosen.limit)]
-    start = time.perf_counter()
-    estimators: dict[str, Sequence[int | None]] = {"labctl": ours(cases)}
-    seconds = time.perf_counter() - start
+    start, start_cpu = time.perf_counter(), time.process_time()
+    estimators: dict[str, Sequence[int | None]] = {"labctl": attempts(cases, skipped)}
+    seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
     remark = ""
     if chosen.peer:
         try:
@@ -90,12 +118,33 @@ def main() -> None:
             remark = f"{peers.NAME} is missing from this table: {error}"
     found = scores(cases, estimators)
     logs = measured.compare(chosen.data)
+    servers = vllm.compare(chosen.data)
     if chosen.json:
-        groups = {group: {name: asdict(s) for name, s in by.items()} for group, by in found.items()}
-        print(json.dumps({"groups": groups, "measured": logs, "seconds": seconds, "remark": remark}, indent=2))
+        print(json.dumps(document(found, logs, servers, skipped) | {"seconds": seconds, "remark": remark}, indent=2))
         return
-    print("\n".join([*table(found), "", *(measured.lines(logs)), ""]))
-    print(f"{len(cases)} rows in {seconds:.1f} s: {seconds / max(len(cases), 1) * 1000:.1f} ms each. {remark}".rstrip())
+    left_out = [f"skipped: {reason} ({rows} rows)" for reason, rows in skipped.items()]
+    print("\n".join([*table(found), AIMS, *left_out, "", *measured.lines(logs), "", *vllm.lines(servers), ""]))
+    each = seconds / max(len(cases), 1) * 1000
+    print(f"{len(cases)} rows in {seconds:.1f} s ({cpu:.1f} s of CPU): {each:.1f} ms each. {remark}".rstrip())
+
+
+def document(found: Scores, logs: list[measured.Log], servers: vllm.Comparison, skipped: Skipped) -> dict[str, object]:
+    """All figures as JSON has them."""
+    return {
+        "groups": {group: {name: asdict(s) for name, s in by.items()} for group, by in found.items()},
+        "aims": {
+            group: {"aim": asdict(aim), "met": {name: aim.met(s) for name, s in by.items()}}
+            for group, by in found.items()
+            if (aim := aim_of(group))
+        },
+        "skipped": dict(skipped),
+        "measured": logs,
+        "vllm": {
+            "parts": [asdict(part) for part in servers.parts],
+            "summary": asdict(servers.summary),
+            "skipped": [asdict(skip) for skip in servers.skipped],
+        },
+    }
 
 
 if __name__ == "__main__":

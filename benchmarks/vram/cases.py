@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from labctl.vram.llama_cpp import Settings
 
 MIB = 2**20
 Row = dict[str, str]
+Skipped = Counter[str]
+"""What was left out, in words, and how many rows that was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,10 @@ class Case:
 
 
 def models(folder: Path) -> dict[tuple[str, str], GgufFacts]:
-    """Headers by model and quantisation."""
+    """Headers by model and quantisation; empty when the folder has none."""
     plain, packed = folder / "models.json", folder / "models.json.gz"
+    if not plain.exists() and not packed.exists():
+        return {}
     text = plain.read_text() if plain.exists() else gzip.decompress(packed.read_bytes()).decode()
     found = {}
     for name, entry in json.loads(text).items():
@@ -43,29 +48,50 @@ def models(folder: Path) -> dict[tuple[str, str], GgufFacts]:
             found[name, quant] = GgufFacts(
                 metadata=metadata,
                 tensors=tuple(Tensor(n, tuple(shape), kind) for n, shape, kind in tensors),
-                vocab=entry["vocab"],
+                vocab=entry.get("vocab", 0),
             )
     return found
 
 
 def load(folder: Path) -> list[Case]:
     """Every row of the folder whose model is known."""
+    return read(folder)[0]
+
+
+def read(folder: Path) -> tuple[list[Case], Skipped]:
+    """Every row of the folder's ``llamacpp-BUILD.csv`` and ``llamacpp-BUILD-multigpu.csv``, and what was left out."""
     known = models(folder)
-    found = [case for row in _rows(folder / "llamacpp-b11549.csv") for case in _single(row, known, "b11549")]
-    found += [case for row in _rows(folder / "llamacpp-c392e50.csv") for case in _single(row, known, "c392e50")]
-    found += [case for row in _rows(folder / "llamacpp-b11549-multigpu.csv") for case in _several(row, known)]
-    return found
+    found: list[Case] = []
+    skipped: Skipped = Counter()
+    paths = sorted(folder.glob("llamacpp-*.csv"))
+    if not known:
+        skipped[f"{folder}: neither models.json nor models.json.gz"] += 1
+    if not paths:
+        skipped[f"{folder}: no llamacpp-*.csv"] += 1
+    for path in paths:
+        build, several = path.stem.removeprefix("llamacpp-"), path.stem.endswith("-multigpu")
+        make = _several if several else _single
+        for row in _rows(path):
+            if (row.get("model"), row.get("quant")) not in known:
+                skipped[f"{path.name}: {row.get('model')} {row.get('quant')} is not in models.json"] += 1
+                continue
+            try:
+                found += make(row, known, build.removesuffix("-multigpu"))
+            except KeyError as error:
+                skipped[f"{path.name}: rows without the column {error}"] += 1
+            except (ValueError, TypeError) as error:
+                skipped[f"{path.name}: {row['model']}: {error}"] += 1
+    return found, skipped
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    if path.exists():
-        with path.open(newline="") as file:
-            yield from csv.DictReader(file)
+    with path.open(newline="") as file:
+        yield from csv.DictReader(file)
 
 
 def settings_of(row: Row, build: str) -> Settings:
     """Settings of the server that a row describes."""
-    kind = row.get("kv_k") or row["kv"]
+    kind = row.get("kv_k") or row.get("kv") or "f16"
     return Settings(
         context=int(row["ctx"]),
         slots=int(row["parallel"]),
@@ -78,7 +104,7 @@ def settings_of(row: Row, build: str) -> Settings:
         unified_kv=row.get("kv_unified") == "1",
         swa_full=row.get("swa_full") == "1",
         embeddings=row.get("embeddings") == "1",
-        outputs=int(row["n_outputs_max"] or 0),
+        outputs=int(row["n_outputs_max"] or 0) if "n_outputs_max" in row else None,
         build=build,
         backend="cpu" if row.get("backend") == "CPU" else "cuda",
         devices=int(row.get("n_gpu") or 1),
@@ -86,9 +112,7 @@ def settings_of(row: Row, build: str) -> Settings:
 
 
 def _single(row: Row, known: dict[tuple[str, str], GgufFacts], build: str) -> Iterator[Case]:
-    facts = known.get((row["model"], row["quant"]))
-    if facts is None:
-        return
+    facts = known[row["model"], row["quant"]]
     settings = settings_of(row, build)
     parts: tuple[str, ...]
     if settings.backend == "cpu":
@@ -107,12 +131,14 @@ def _group(facts: GgufFacts, settings: Settings) -> str:
     return "full offload" if settings.gpu_layers == 99 else "partial offload"
 
 
-def _several(row: Row, known: dict[tuple[str, str], GgufFacts]) -> Iterator[Case]:
-    facts = known.get((row["model"], row["quant"]))
-    if facts is not None and row["device"].removeprefix("CUDA").isdigit():
+def _several(row: Row, known: dict[tuple[str, str], GgufFacts], build: str) -> Iterator[Case]:
+    """One case per GPU; rows of the host's buffers are not compared."""
+    facts = known[row["model"], row["quant"]]
+    if row["device"].removeprefix("CUDA").isdigit():
         device = int(row["device"].removeprefix("CUDA"))
         truth = _bytes(row, ("model_mib", "context_mib", "compute_mib"))
-        yield Case("several GPUs", row["model"], facts, settings_of(row, "b11549"), device, truth)
+        group = "several GPUs" if build == "b11549" else f"build {build}, several GPUs"
+        yield Case(group, row["model"], facts, settings_of(row, build), device, truth)
 
 
 def _bytes(row: Row, parts: tuple[str, ...]) -> int:

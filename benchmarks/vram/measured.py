@@ -1,4 +1,4 @@
-"""Real GPU logs: the parts of llama.cpp's memory whose model is known, and vLLM's where our model of it says so.
+"""Real GPU logs of llama.cpp: the parts of its memory, where the model is known (``vllm`` has vLLM's).
 
 The rows come from logs that others published (``measured.csv``); a part that a log does not print is left out.
 """
@@ -33,7 +33,12 @@ def compare(folder: Path) -> list[Log]:
     facts = models(folder)
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return [log for row in rows if row["engine"] == "llama.cpp" and row["model"] in KNOWN for log in _parts(row, facts)]
+    return [
+        log
+        for row in rows
+        if row.get("engine") == "llama.cpp" and row.get("model") in KNOWN
+        for log in _parts(row, facts)
+    ]
 
 
 def _parts(row: dict[str, str], facts: dict[tuple[str, str], GgufFacts]) -> list[Log]:
@@ -45,7 +50,7 @@ def _parts(row: dict[str, str], facts: dict[tuple[str, str], GgufFacts]) -> list
     return [
         {"model": row["model"], "part": part, "measured": float(row[part]), "estimated": round(value / MIB, 2)}
         for part, value in values.items()
-        if row[part]
+        if row.get(part)
     ]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks.vram import ggufs
 from benchmarks.vram.cases import Case
+from labctl.vram.facts import GgufFacts
 
 NAME = "gguf-parser-go v0.26.3"
 SOURCE = Path(__file__).parent / "peer"
@@ -52,20 +53,31 @@ def estimates(cases: Sequence[Case]) -> list[int | None]:
         MissingPeerError: when the peer cannot be built or fails.
     """
     runner = build()
-    paths: dict[int, Path] = {}
+    paths: dict[int, Path | None] = {}
     lines = []
     for case in cases:
         if id(case.facts) not in paths:
-            path = CACHE / f"{len(paths)}.gguf"
-            ggufs.write(path, case.facts)
-            paths[id(case.facts)] = path
-        lines.append(json.dumps(_request(case, paths[id(case.facts)])))
+            paths[id(case.facts)] = _written(CACHE / f"{len(paths)}.gguf", case.facts)
+        path = paths[id(case.facts)]
+        if path is not None:
+            lines.append(json.dumps(_request(case, path)))
     done = subprocess.run([str(runner)], input="\n".join(lines), capture_output=True, text=True, check=False)
     answers = [int(line) for line in done.stdout.split()]
-    if done.returncode or len(answers) != len(cases):
-        msg = f"it stopped after {len(answers)} of {len(cases)} cases: {done.stderr.strip()[:200]}"
+    if done.returncode or len(answers) != len(lines):
+        msg = f"it stopped after {len(answers)} of {len(lines)} cases: {done.stderr.strip()[:200]}"
         raise MissingPeerError(msg)
-    return [answer if answer >= 0 else None for answer in answers]
+    remaining = iter(answers)
+    found = [next(remaining) if paths[id(case.facts)] else -1 for case in cases]
+    return [answer if answer >= 0 else None for answer in found]
+
+
+def _written(path: Path, facts: GgufFacts) -> Path | None:
+    """Write a header for the peer; None when it has a tensor type that ``ggufs`` cannot write."""
+    try:
+        ggufs.write(path, facts)
+    except KeyError:
+        return None
+    return path
 
 
 def _request(case: Case, path: Path) -> dict[str, object]:

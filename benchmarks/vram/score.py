@@ -46,8 +46,8 @@ def errors(pairs: Sequence[Pair]) -> list[float]:
 
 
 def score(pairs: Sequence[Pair]) -> Score:
-    """Score of one group; there must be at least one pair."""
-    found = errors(pairs)
+    """Score of one group; there must be at least one pair. A truth of 0 counts in ``worst_bytes`` alone."""
+    found = errors(pairs) or [0.0]
     fits = [d for pair in pairs for d in decisions(pair)]
     share = 100 / len(fits) if fits else 0.0
     return Score(
