@@ -67,7 +67,7 @@ def _constructor(made: Any, fields: tuple[dataclasses.Field[Any], ...]) -> Any:
                 raise TypeError(message)
             put(self, key, value)
         for key, factory in made_anew:
-            put(self, key, given[key] if key in given else factory())  # type: ignore[misc]
+            put(self, key, given[key] if key in given else factory())
         if after is not None:
             after(self)
 
