@@ -36,6 +36,7 @@ def _frozen(cls: Any, *, slots: bool, kw_only: bool) -> Any:
     made.__init__ = _constructor(made, fields)
     made.__setattr__ = _refuse_set
     made.__delattr__ = _refuse_delete
+    made.__getstate__, made.__setstate__ = _pickling(names)
     for name, method in (("__repr__", _repr(names)), ("__eq__", _equal(names)), ("__hash__", _hash(names))):
         if name not in cls.__dict__ or (name == "__hash__" and cls.__dict__[name] is None):
             setattr(made, name, method)
@@ -107,6 +108,19 @@ def _hash(names: tuple[str, ...]) -> Any:
         return hash(tuple(getattr(self, name) for name in names))
 
     return __hash__
+
+
+def _pickling(names: tuple[str, ...]) -> tuple[Any, Any]:
+    """Return how a value is taken apart and put together again by ``copy`` and ``pickle``, past its immutability."""
+
+    def __getstate__(self: Any) -> list[Any]:  # noqa: N807
+        return [getattr(self, name) for name in names]
+
+    def __setstate__(self: Any, state: list[Any]) -> None:  # noqa: N807
+        for name, value in zip(names, state, strict=True):
+            object.__setattr__(self, name, value)
+
+    return __getstate__, __setstate__
 
 
 def _refuse_set(self: Any, name: str, value: Any) -> None:  # noqa: ARG001
