@@ -184,12 +184,15 @@ def host_accounts(
     hosts: Mapping[str, PlacedHost], reserves: Mapping[str, int | None], entries: Sequence[tuple[str, HostEntry]]
 ) -> tuple[HostAccount, ...]:
     """Return the RAM ledger of every host; ``entries`` are (host, entry)."""
+    held: dict[str, list[HostEntry]] = {}
+    for host, entry in entries:
+        held.setdefault(host, []).append(entry)
     return tuple(
         HostAccount(
             host=name,
             memory=hosts[name].memory,
             reserve=HOST_RESERVE if reserves.get(name) is None else int(reserves[name] or 0),
-            entries=tuple(sorted((e for h, e in entries if h == name), key=lambda e: e.server)),
+            entries=tuple(sorted(held.get(name, ()), key=lambda e: e.server)),
         )
         for name in sorted(hosts)
     )

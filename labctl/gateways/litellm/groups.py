@@ -55,11 +55,11 @@ def resolve(name: str, aliases: Mapping[str, str]) -> str:
 
 def served(endpoints: Iterable[Endpoint]) -> dict[str, tuple[Endpoint, ...]]:
     """Return public name → endpoints."""
-    found: dict[str, tuple[Endpoint, ...]] = {}
+    found: dict[str, list[Endpoint]] = {}
     for endpoint in endpoints:
         for name in endpoint.serves:
-            found[name] = (*found.get(name, ()), endpoint)
-    return found
+            found.setdefault(name, []).append(endpoint)
+    return {name: tuple(behind) for name, behind in found.items()}
 
 
 def share(limit: int | None, servers: int) -> tuple[int | None, ...]:
