@@ -15,9 +15,7 @@ import time
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
-
-import httpx
+from typing import TYPE_CHECKING, Any, Final
 
 from labctl.artefact import ModelFile
 from labctl.diagnostics import Diagnostic
@@ -26,6 +24,9 @@ from labctl.hosts.events import Progress
 from labctl.hosts.local import CHUNK, sha256, sync_folder
 from labctl.quantity import format_size
 from labctl.values import dataclass
+
+if TYPE_CHECKING:
+    import httpx
 
 ATTEMPTS: Final = 5
 TIMEOUT: Final = 30.0
@@ -102,6 +103,8 @@ class _Fetching:
 
     def from_web(self, url: str) -> Fetched:
         """Download, resuming what is there, in several attempts."""
+        import httpx  # noqa: PLC0415 - a third of the start-up of every command that looks at hosts
+
         problem = ""
         for attempt in range(ATTEMPTS):
             if attempt:
@@ -116,6 +119,8 @@ class _Fetching:
 
     def _download(self, url: str) -> str:
         """One attempt. Returns the SHA-256 of the whole file."""
+        import httpx  # noqa: PLC0415
+
         have, headers = self._resume(url)
         token = os.environ.get("HF_TOKEN")
         if token and self._model.url.startswith("hf://"):
