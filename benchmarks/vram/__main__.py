@@ -7,7 +7,8 @@ import gc
 import json
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,15 +34,27 @@ def attempts(cases: Sequence[Case], skipped: Skipped) -> list[int | None]:
     """Our bytes for each case; None where there is no estimate, which is counted in ``skipped``."""
     estimated = Estimator()
     found: list[int | None] = []
-    gc.freeze()
-    for case in cases:
-        try:
-            found.append(estimated(case))
-        except (ValueError, LookupError, ArithmeticError, TypeError) as error:
-            skipped[f"{case.model}: no estimate: {type(error).__name__}: {error}"] += 1
-            found.append(None)
-    gc.unfreeze()
+    with seldom_collecting():
+        for case in cases:
+            try:
+                found.append(estimated(case))
+            except (ValueError, LookupError, ArithmeticError, TypeError) as error:
+                skipped[f"{case.model}: no estimate: {type(error).__name__}: {error}"] += 1
+                found.append(None)
     return found
+
+
+@contextmanager
+def seldom_collecting() -> Iterator[None]:
+    """Look for garbage in cycles seldom: the graphs that are replayed are many small objects and soon gone."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 class Estimator:

@@ -6,6 +6,7 @@ The rows come from logs that others published (``measured.csv``); a part that a 
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.vram.cases import MIB, models
@@ -22,7 +23,7 @@ KNOWN: dict[str, tuple[str, str, Settings]] = {
         Settings(context=32768, flash_attention=False, build="c392e50"),
     ),
 }
-"""Name in ``measured.csv`` → model, quantisation and settings of the same server."""
+"""Name in ``measured.csv`` → model, quantisation and settings of that server, where the row says nothing else."""
 
 
 def compare(folder: Path) -> list[Log]:
@@ -45,13 +46,28 @@ def _parts(row: dict[str, str], facts: dict[tuple[str, str], GgufFacts]) -> list
     model, quant, settings = KNOWN[row["model"]]
     if (model, quant) not in facts:
         return []
-    device = estimate(facts[model, quant], settings).devices[0]
+    stated = replace(
+        settings,
+        context=_count(row, "n_ctx_or_maxlen", settings.context),
+        slots=_count(row, "parallel_or_seqs", settings.slots),
+        ubatch=_count(row, "ubatch", settings.ubatch),
+    )
+    device = estimate(facts[model, quant], stated).devices[0]
     values = {"weights_mib": device.weights, "kv_mib": device.context, "compute_or_activation_mib": device.compute}
     return [
         {"model": row["model"], "part": part, "measured": float(row[part]), "estimated": round(value / MIB, 2)}
         for part, value in values.items()
-        if row.get(part)
+        if _number(row.get(part))
     ]
+
+
+def _count(row: dict[str, str], column: str, default: int) -> int:
+    text = row.get(column) or ""
+    return int(text) if text.isdecimal() else default
+
+
+def _number(text: str | None) -> bool:
+    return bool(text) and str(text).replace(".", "", 1).isdecimal()
 
 
 def lines(logs: list[Log]) -> list[str]:

@@ -28,7 +28,7 @@ def test_bounds() -> None:
     assert got.weights_max is not None
     assert got.weights_max <= 0.5
     assert got.kv_median is not None
-    assert got.kv_median <= 0.5
+    assert got.kv_median <= 0.2
     assert max(found.errors("kv")) <= 5.2
     assert max(found.errors("activation")) <= 2.5
     assert got.weights_met
