@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,8 +13,17 @@ from labctl.plan.observed import Manifest
 
 MANIFEST_VERSION: Final = 1
 
-_PLAN: Final[TypeAdapter[Plan]] = TypeAdapter(Plan)
-_MANIFEST: Final[TypeAdapter[Manifest]] = TypeAdapter(Manifest)
+
+@cache
+def _plans() -> TypeAdapter[Plan]:
+    """Return pydantic's reader and writer of plans, made when the first one is read or written."""
+    return TypeAdapter(Plan)
+
+
+@cache
+def _manifests() -> TypeAdapter[Manifest]:
+    """Return pydantic's reader and writer of manifests."""
+    return TypeAdapter(Manifest)
 
 
 class WireError(ValueError):
@@ -22,7 +32,7 @@ class WireError(ValueError):
 
 def plan_to_value(plan: Plan) -> dict[str, Any]:
     """Return a plan as plain values. Derived facts stand beside the stored ones."""
-    value: dict[str, Any] = _PLAN.dump_python(plan, mode="json")
+    value: dict[str, Any] = _plans().dump_python(plan, mode="json")
     changes = [_with_address(c, v) for c, v in zip(plan.changes, value.pop("changes"), strict=True)]
     facts = {"complete": plan.complete, "applyable": plan.applyable, "errored": plan.errored}
     counts = {str(a): n for a, n in plan.counts().items()}
@@ -38,14 +48,14 @@ def plan_from_json(text: str | bytes) -> Plan:
     """Read a plan; WireError when it is none, or of a newer format."""
     _check_version(text, "format_version", FORMAT_VERSION, "plan")
     try:
-        return _PLAN.validate_json(text)
+        return _plans().validate_json(text)
     except ValidationError as error:
         raise WireError(_first(error, "plan")) from error
 
 
 def manifest_to_json(manifest: Manifest) -> str:
     """Return a manifest as indented JSON."""
-    value = {"version": MANIFEST_VERSION, **_MANIFEST.dump_python(manifest, mode="json")}
+    value = {"version": MANIFEST_VERSION, **_manifests().dump_python(manifest, mode="json")}
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -53,7 +63,7 @@ def manifest_from_json(text: str | bytes) -> Manifest:
     """Read a manifest; WireError when it is none, or of a newer format."""
     _check_version(text, "version", MANIFEST_VERSION, "manifest")
     try:
-        return _MANIFEST.validate_json(text)
+        return _manifests().validate_json(text)
     except ValidationError as error:
         raise WireError(_first(error, "manifest")) from error
 
