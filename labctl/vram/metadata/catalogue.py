@@ -29,6 +29,7 @@ FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gpt-oss", "other", "
 _MIXES = "|".join(sorted((name.replace("_", "[_-]") for name in DEFAULTS), key=len, reverse=True))
 _MIX = re.compile(rf"(?<![A-Za-z0-9])({_MIXES}|FP16)(?![A-Za-z0-9])(?:[._-]XL)?", re.IGNORECASE)
 _WORD = re.compile(r"\d+(?:\.\d+)?[a-z]*|[a-z]+")
+_SIZE = re.compile(r"\d+(?:\.\d+)?b")
 _NOISE = re.compile(r"-\d{5}-of-\d{5}|\.gguf|^hf://|@[\w.-]+", re.IGNORECASE)
 _IMATRIX = re.compile(r"imat|[._-]i1[._-]|^(?:hf://)?(?:bartowski|unsloth|lewdiculous)/", re.IGNORECASE)
 _DEPENDS_ON_IMATRIX = frozenset({"IQ4_XS", "IQ4_NL", "Q4_0", "Q5_0", "IQ3_XXS"})
@@ -106,10 +107,17 @@ def _words(name: str) -> tuple[str, ...]:
 
 
 def _match(words: Sequence[str]) -> _Row | None:
-    """Return the row with the longest name whose words all occur in order."""
+    """Return the row with the longest name whose words all occur in order, and whose size is not another one.
+
+    A name that says a size (``11b``) that the row's does not is another model: ``Llama-3.2-11B-Vision`` is no
+    ``llama-3.2``.
+    """
     best: tuple[int, _Row] | None = None
+    sizes = {word for word in words if _SIZE.fullmatch(word)}
     for row in _rows().values():
         for wanted in row.names:
+            if sizes and sizes.isdisjoint(wanted):
+                continue
             if (best is None or len(wanted) > best[0]) and _within(wanted, words):
                 best = len(wanted), row
     return best[1] if best else None
