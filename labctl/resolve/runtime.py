@@ -51,7 +51,7 @@ def choose_runtime(
         return _ungated(spec, gpus), problems
     runtime = Runtime(
         flavour=build.flavour,
-        version=build.version,
+        version=(spec.build.version if spec.build else None) or build.version,
         image=spec.image or images.replace.get(engine.name) or build.image,
         accelerator=Accelerator(verdict.accelerator) if verdict.accelerator in set(Accelerator) else None,
         probe=build.probe,
@@ -93,7 +93,10 @@ def _own_build(build: Build, placed: PlacedHost) -> compat.OwnBuild:
     """Return what a declared build is made of; a native one has the host's own instruction sets."""
     features = placed.cpu_features if build.cpu == "native" else frozenset(() if build.cpu == "baseline" else build.cpu)
     return compat.OwnBuild(
-        version=build.version, cuda=build.cuda, capabilities=build.capabilities, cpu_features=features
+        version=build.version,
+        cuda=build.cuda,
+        capabilities=build.capabilities,
+        cpu_features=features,
     )
 
 
