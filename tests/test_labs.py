@@ -140,3 +140,11 @@ def test_a_member_of_a_group_may_grow_until_it_is_the_largest() -> None:
     """Its neighbours are not there when it runs: what counts is the card."""
     (answer,) = max_context(example("swap-box"), "qwen3-coder-30b")
     assert answer.largest == answer.trained == 262144
+
+
+def test_an_own_build_is_of_the_release_it_names() -> None:
+    placed = example("p106-farm")
+    wanted = placed.lab.deployments["chat-sfw"].build
+    assert wanted is not None
+    versions = {s.runtime.version for s in placed.servers if s.deployment == "chat-sfw"}
+    assert versions == {wanted.version}
