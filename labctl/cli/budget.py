@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
@@ -17,6 +19,8 @@ from labctl.views.budget_data import budget_json, footprint_json
 from labctl.views.derivation import explain_text, max_context_text
 from labctl.views.diagnostics import to_json
 from labctl.vram.footprint import Footprint
+
+T = TypeVar("T")
 
 
 def show_budget(lab: Path, overlays: tuple[str, ...], *, json: bool) -> None:
@@ -43,7 +47,16 @@ def show_explained(lab: Path, overlays: tuple[str, ...], name: str, *, json: boo
     if json:
         printer().data_json({n: footprint_json(f) for n, f in found.items() if f is not None})
         return
-    printer().data("\n\n".join(explain_text(n, f) if f else f"{n}: nothing is known" for n, f in found.items()))
+    equal = alike(found.items())
+    printer().data("\n\n".join(explain_text(n, f) if f else f"{', '.join(n)}: nothing is known" for f, n in equal))
+
+
+def alike(found: Iterable[tuple[str, T]]) -> list[tuple[T, list[str]]]:
+    """Return each different answer once, with the names that it holds for, in the order of the first."""
+    groups: dict[T, list[str]] = {}
+    for name, answer in found:
+        groups.setdefault(answer, []).append(name)
+    return list(groups.items())
 
 
 def show_max_context(lab: Path, overlays: tuple[str, ...], name: str, *, json: bool) -> None:
@@ -52,13 +65,14 @@ def show_max_context(lab: Path, overlays: tuple[str, ...], name: str, *, json: b
     if json:
         printer().data_json([{"replica": w.server, "context": w.now, "max_context": w.largest} for w in found])
     else:
-        printer().data("\n".join(max_context_text(w) for w in found))
+        equal = alike((w.server, replace(w, server="")) for w in found)
+        printer().data("\n".join(max_context_text(names, answer) for answer, names in equal))
 
 
 def show_file(location: str, settings: dict[str, Any], *, tensor_split: str, projector: str | None, json: bool) -> None:
     """Show the memory of one model file."""
     footprint: Footprint = estimate_gguf(location, {**settings, "tensor_split": _shares(tensor_split)}, projector)
-    printer().data_json(footprint_json(footprint)) if json else printer().data(explain_text(location, footprint))
+    printer().data_json(footprint_json(footprint)) if json else printer().data(explain_text([location], footprint))
 
 
 def _shares(text: str) -> tuple[float, ...]:

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from labctl.estimate import WhatIf
 from labctl.quantity import format_size
-from labctl.vram.footprint import Footprint
+from labctl.vram.footprint import DeviceBytes, Footprint
 
 
-def explain_text(name: str, footprint: Footprint) -> str:
-    """Return the derivation of every number of a server, in words, with its source."""
-    lines = [f"{name}: {format_size(sum(d.total for d in footprint.devices))} on {len(footprint.devices)} card(s)"]
-    for i, device in enumerate(footprint.devices):
-        lines.append(
-            f"  card {i}: weights {format_size(device.weights)}, context {format_size(device.context)},"
-            f" compute {format_size(device.compute)}, other {format_size(device.other)}"
-        )
-    lines.append(f"  host: {format_size(footprint.host)}")
+def explain_text(names: Sequence[str], footprint: Footprint) -> str:
+    """Return the derivation of every number of one server, or of several equal ones, in words, with its source."""
+    cards = len(footprint.devices)
+    total = format_size(sum(d.total for d in footprint.devices))
+    where = "without a card" if not cards else f"{total} on " + ("one card" if cards == 1 else f"{cards} cards")
+    lines = [f"{_who(names)}: {where}"]
+    lines += [f"  card {i}: {_parts(device)}" for i, device in enumerate(footprint.devices)]
+    lines += [f"  host: {format_size(footprint.host)}", ""]
+    width = max((len(step.label) for step in footprint.steps), default=0)
     for step in footprint.steps:
-        source = f"  [{step.source}]" if step.source else ""
-        lines.append(f"  {step.label:<24} {format_size(step.bytes):>10}  {step.formula}{source}")
+        lines.append(f"  {step.label:<{width}}  {format_size(step.bytes):>10}  {step.formula}")
+        lines += [f"  {'':<{width}}  {'':>10}  ({step.source})"] if step.source else []
     return "\n".join([*lines, *(f"  note: {note}" for note in footprint.notes)])
 
 
-def max_context_text(answer: WhatIf) -> str:
-    """Return the answer to ``--max-context`` as one line."""
+def _who(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names)} (equal, each)"
+
+
+def _parts(device: DeviceBytes) -> str:
+    named = (
+        ("weights", device.weights),
+        ("context", device.context),
+        ("compute", device.compute),
+        ("other", device.other),
+    )
+    return f"{format_size(device.total)} = " + " + ".join(f"{name} {format_size(size)}" for name, size in named if size)
+
+
+def max_context_text(names: Sequence[str], answer: WhatIf) -> str:
+    """Return the answer to ``--max-context`` as one line; ``names`` are the servers that it holds for."""
     if answer.largest is None:
-        return f"{answer.server}: not even a context of 256 tokens fits"
+        return f"{', '.join(names)}: not even a context of 256 tokens fits"
     bound = " (as long as the model was trained for)" if answer.largest == answer.trained else ""
-    return f"{answer.server}: up to {answer.largest} tokens of context{bound}; it has {answer.now}"
+    return f"{', '.join(names)}: up to {answer.largest} tokens of context{bound}; now {answer.now}"

@@ -134,7 +134,8 @@ def test_a_budget_that_does_not_fit_is_shown_whole(labctl: Shell) -> None:
 
 def test_a_deployment_explained(labctl: Shell) -> None:
     text = labctl("vram-budget", FARM, "--explain", "chat-sfw").out
-    assert text.count("KV cache") >= 4, "one per server"
+    assert text.count("KV cache") == 1, "equal servers are explained once"
+    assert all(f"chat-sfw-gpu{i}" in text for i in range(4))
     assert "llama.cpp src/" in text, "every number names its source"
     found = labctl.json("vram-budget", FARM, "--explain", "chat-sfw")
     assert set(found) == {f"chat-sfw-gpu{i}" for i in range(4)}
