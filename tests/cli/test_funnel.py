@@ -123,6 +123,8 @@ INTERRUPTED = """
 import os, signal, sys, time, types
 from labctl.cli import commands, funnel
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with SIGINT ignored
+
 def probe() -> None:
     "Probe."
     os.kill(os.getpid(), signal.SIGINT)

@@ -131,7 +131,7 @@ def found(text: str) -> list[tuple[str, str, str]]:
         ("env: {A_B: x}", ("LAB026", "A_B", "`A_B` is not a valid name")),
         ("env: {a: 5}", ("LAB022", "5", "`a` must be text or a mapping, not the number 5")),
         ("env: {str: {declared: x}}", ("LAB023", "x", "`declared`: `x` is not a size")),
-        ("pair: [a]", ("LAB025", "[a]", "`pair` is a list; it must have at least 2 entries")),
+        ("pair: [a]", ("LAB025", "[a]", "`pair` is a list; it must have 2 or more entries")),
         ("form: x", ("LAB021", "form", "unknown key `form`")),
         ("whole: 1\ntext: a", ("LAB027", "whole", "both `whole` and `text` are given")),
     ],
