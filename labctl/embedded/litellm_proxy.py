@@ -32,11 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     banner: Any = importlib.import_module("litellm.proxy.common_utils.banner")
     banner.show_banner = lambda: None
-    command: Any = importlib.import_module("litellm.proxy.proxy_cli").run_server
+    cli: Any = importlib.import_module("litellm.proxy.proxy_cli")
+    # where port 4000 is taken, LiteLLM would serve at a random one that nobody asks: better it says so and ends
+    cli.ProxyInitializationHelpers.is_port_in_use = staticmethod(lambda _port: False)
     importlib.import_module("litellm.proxy.proxy_server")
     # what is loaded from here on is the lab's own: nothing is to appear beside its files
     sys.dont_write_bytecode = True
-    command.main(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="litellm", standalone_mode=True)
+    cli.run_server.main(
+        args=list(sys.argv[1:] if arguments is None else arguments), prog_name="litellm", standalone_mode=True
+    )
     return 0
 
 

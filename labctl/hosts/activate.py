@@ -12,7 +12,7 @@ from labctl.artefact import Unit
 from labctl.diagnostics import Diagnostic
 from labctl.hosts.base import HostError, Ref, Stopped, UnitManager
 from labctl.hosts.events import LogLine
-from labctl.hosts.health import await_healthy
+from labctl.hosts.health import await_healthy, refuse_taken_port
 from labctl.hosts.work import Work
 from labctl.plan.ledger import confirm_unit, forget_units
 from labctl.plan.model import Action, Change, Kind, Reason
@@ -136,6 +136,8 @@ class _Run:
         work.step()
         work.started(change)
         try:
+            if change.action.runs or unit.start is Start.ALWAYS:
+                refuse_taken_port(work.site, work.managers[unit.manager], work.ref(unit), unit)
             self._act(change, unit)
         except HostError as error:
             self._failed(change, error)

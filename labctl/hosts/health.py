@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
+from urllib.parse import urlsplit
 
 from labctl.artefact import Manager, Unit
 from labctl.diagnostics import Diagnostic
@@ -24,6 +25,8 @@ GIVE_UP: Final = 4.0
 """Seconds that a unit may be down while its manager is still trying to start it."""
 DEFAULT_LIMIT: Final = 60.0
 """Seconds to wait for a unit without a health check."""
+PORT_PATIENCE: Final = 2.0
+"""Seconds to wait for an answer from a port that should be free; a free one refuses at once."""
 PROBES: Final = 16
 """Health URLs asked at the same time."""
 
@@ -60,6 +63,23 @@ def await_healthy(
             reported = now - started
             emit(Waiting(host=site.host, unit=unit.name, seconds=reported, limit=limit))
         time.sleep(POLL)
+
+
+def refuse_taken_port(site: Site, manager: UnitManager, ref: Ref, unit: Unit) -> None:
+    """HostError (LAB123) when something else answers at the health address of a unit that does not run."""
+    if unit.check is None or site.shell.probe(unit.check, PORT_PATIENCE) is None:
+        return
+    if manager.observe([ref]).get(ref.name, SeenUnit(state=UnitState.ABSENT)).state.up:
+        return
+    address = urlsplit(unit.check).netloc
+    raise HostError(
+        Diagnostic(
+            code="LAB123",
+            summary=f"`{unit.name}` is to serve at {address}, and another program answers there already",
+            path=unit.origin or None,
+            hint="end that program, or change `port`",
+        )
+    )
 
 
 def ready(site: Site, unit: Unit, running: float) -> bool:

@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -310,3 +311,24 @@ def test_events_come_in_pairs(lab: Lab) -> None:
     lab.apply()
     finished = [e for e in lab.events if isinstance(e, ChangeDone)]
     assert len(finished) == len({e.address for e in finished}) == 5
+
+
+def test_a_taken_port_is_said_at_once_and_the_others_start(lab: Lab) -> None:
+    """As when another lab runs its gateway there: the health address answers, but it is not ours."""
+    lab.programs["other"] = Program(port=free_port())
+    port = lab.programs["web"].port
+    with ThreadingHTTPServer(("127.0.0.1", port), SimpleHTTPRequestHandler) as stranger:
+        serving = threading.Thread(target=stranger.serve_forever)
+        serving.start()
+        try:
+            report = lab.apply()
+        finally:
+            stranger.shutdown()
+            serving.join()
+    (problem,) = [e.problem for e in lab.events if isinstance(e, ChangeDone) and e.problem is not None]
+    assert problem.code == "LAB123"
+    assert f"127.0.0.1:{port}" in problem.summary
+    assert report.exit_code == ExitCode.PARTIAL
+    assert ask(lab, "other") == "hello"
+    assert lab.apply().ok
+    assert ask(lab, "web") == "hello"
