@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 RIG = ROOT / "tests" / "rig" / "host"
-NEEDED = ("systemd-nspawn", "mmdebstrap", "nsenter", "zstd", "uv")
+NEEDED = ("systemd-nspawn", "mmdebstrap", "nsenter", "zstd")
 
 
 @pytest.fixture(scope="module")
