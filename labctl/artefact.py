@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
 from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from labctl.diagnostics import DocPath
 from labctl.values import dataclass
@@ -87,6 +87,33 @@ class Manager(StrEnum):
     SYSTEMD = "systemd"
     SYSTEMD_USER = "systemd-user"
     SUPERVISOR = "supervisor"
+    KUBERNETES = "kubernetes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Object:
+    """A Kubernetes object, applied through the API; ``path`` is its document in the rendered folder.
+
+    Attributes:
+        host: name of the cluster's root.
+        value: the object as plain values: canonical quantities, nothing that the server fills in.
+        content: the same as YAML text, with ``value`` of a Secret's keys left out.
+        entries: of a Secret: key → text, known only when it is applied. Never rendered, compared by keyed digest.
+        wave: objects of a lower wave are applied, and ready, before those of a higher one.
+    """
+
+    host: str
+    path: str
+    value: Mapping[str, Any]
+    content: bytes
+    entries: Mapping[str, SecretText] = field(default_factory=dict)
+    wave: int = 0
+    origin: DocPath = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content, in hex."""
+        return hashlib.sha256(self.content).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +148,33 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Login:
+    """How to log in to a host. What is None comes from ``~/.ssh/config`` and OpenSSH's own defaults."""
+
+    user: str | None = None
+    port: int | None = None
+    identity: str | None = None
+    jump: str | None = None
+    sudo: bool | None = None
+    """Become root by sudo; None: where the login is not root and the host's root folder is not its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """A Kubernetes cluster: where a lab's ``Object`` artefacts go."""
+
+    namespace: str
+    context: str | None = None
+    """Context of the kubeconfig."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostRoot:
-    """Where a host's part of the tree lands."""
+    """Where a host's part of the tree lands.
+
+    With ``cluster`` it is not a machine but a Kubernetes API: its ``Object`` artefacts are applied, its plain files are
+    only rendered (``kustomization.yaml``).
+    """
 
     host: str
     root: str
@@ -131,9 +183,13 @@ class HostRoot:
     """Folder (relative to ``root``) for labctl's manifest, lock and audit log."""
     managers: tuple[Manager, ...] = ()
     address: str = "localhost"
+    login: Login = Login()
+    cluster: Cluster | None = None
 
 
 Artefact = File | SecretFile | ModelFile
+Item = Artefact | Object | Image | Unit | HostRoot
+"""Whatever a target may return."""
 
 
 class TreeError(ValueError):
@@ -148,16 +204,21 @@ class Tree:
     images: tuple[Image, ...] = ()
     units: tuple[Unit, ...] = ()
     roots: Mapping[str, HostRoot] = field(default_factory=dict)
+    objects: tuple[Object, ...] = ()
 
     @classmethod
-    def of(cls, items: Iterable[Artefact | Image | Unit | HostRoot]) -> Tree:
+    def of(cls, items: Iterable[Item]) -> Tree:
         """Sort and check; TreeError on a clash or an unsafe path."""
         artefacts: dict[tuple[str, str], Artefact] = {}
         images: dict[tuple[str, str], Image] = {}
         units: dict[tuple[str, str], Unit] = {}
         roots: dict[str, HostRoot] = {}
+        objects: dict[tuple[str, str], Object] = {}
         for item in items:
             match item:
+                case Object():
+                    _check_path(item.path)
+                    _add(objects, (item.host, item.path), item)
                 case HostRoot():
                     roots[item.host] = item
                 case Image():
@@ -172,6 +233,7 @@ class Tree:
             tuple(images[k] for k in sorted(images)),
             tuple(units[k] for k in sorted(units)),
             {k: roots[k] for k in sorted(roots)},
+            tuple(objects[k] for k in sorted(objects)),
         )
 
     @property
@@ -186,7 +248,12 @@ class Tree:
             tuple(i for i in self.images if i.host == host),
             tuple(u for u in self.units if u.host == host),
             {k: v for k, v in self.roots.items() if k == host},
+            tuple(o for o in self.objects if o.host == host),
         )
+
+    def items(self) -> Iterator[Item]:
+        """Everything that it holds, so that trees can be joined."""
+        yield from (*self.artefacts, *self.objects, *self.images, *self.units, *self.roots.values())
 
     def files(self) -> Iterator[File]:
         """The artefacts whose content may be shown."""
@@ -197,6 +264,7 @@ class Tree:
         lines = [_line(a) for a in self.artefacts]
         lines += [f"unit {u.host}:{u.name} {u.fingerprint} {u.start}" for u in self.units]
         lines += [f"image {i.host}:{i.reference}" for i in self.images]
+        lines += [_object(o) for o in self.objects]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -210,6 +278,11 @@ def _line(artefact: Artefact) -> str:
             return f"secret {where} {artefact.mode:o} {artefact.format} {json.dumps(entries)}"
         case ModelFile():
             return f"model {where} {artefact.url} {artefact.sha256}"
+
+
+def _object(item: Object) -> str:
+    entries = {name: _parts(text) for name, text in item.entries.items()}
+    return f"object {item.host}:{item.path} {item.wave} {item.digest} {json.dumps(entries)}"
 
 
 def _parts(text: SecretText) -> list[str | dict[str, str]]:

@@ -68,9 +68,7 @@ def tree_of(loaded: Loaded, hosts: Iterable[str] = ()) -> Tree:
         )
     if not wanted:
         return tree
-    parts = [tree.of_host(h) for h in wanted]
-    roots = [r for p in parts for r in p.roots.values()]
-    return Tree.of([*roots, *(i for p in parts for i in (*p.artefacts, *p.images, *p.units))])
+    return Tree.of(item for h in wanted for item in tree.of_host(h).items())
 
 
 def make_plan(loaded: Loaded, scope: Scope, secrets: Secrets | None = None) -> Work:

@@ -91,7 +91,7 @@ def _tree(
         return Tree.of(_host(placed, host, targets[host.name], runs[host.name], wanted.get(host.name, set())))
 
     trees = [_attempt(partial(make, host), host.origin, problems) or Tree() for host in placed.hosts.values()]
-    return Tree.of(item for t in trees for item in (*t.artefacts, *t.images, *t.units, *t.roots.values()))
+    return Tree.of(item for t in trees for item in t.items())
 
 
 def _published(placed: PlacedLab, workloads: Iterable[Workload]) -> Iterator[Taken]:

@@ -28,6 +28,8 @@ class Capability(StrEnum):
     LOCKED_MEMORY = "locked memory"
     VOLUME = "data volumes"
     ON_DEMAND = "workloads that are created but not started"
+    ONCE = "tasks that run to their end"
+    REPLICAS = "several replicas of a workload"
     CONFIG_FILE = "configuration files"
     SECRET_ENV = "secrets in the environment"  # noqa: S105 - a capability's name
 
@@ -216,6 +218,8 @@ class Start(StrEnum):
 
     ALWAYS = "always"
     ON_DEMAND = "on-demand"
+    ONCE = "once"
+    """A task that runs to its end when the lab is applied, and again when its definition changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +239,10 @@ class Workload:
         memory_limit: bytes of RAM; swap_limit: bytes of RAM + swap together.
         cpus: CPU cores it may use at most.
         models: names of ``ModelFile`` paths that it reads (relative to the host's models folder).
-        start: whether it is started with the lab or on demand.
+        start: whether it is started with the lab, on demand, or runs to its end.
+        replicas: how many of it run, all alike.
+        public: names of the ports that people and their clients open: pages and the gateway's API, not databases.
+        serves_to: names of the workloads that call it; None when any may.
         origin: the part of lab.yaml that asked for it.
         extra: per target name, a mapping merged last into what the target renders for it.
         description: a few words for humans.
@@ -255,6 +262,9 @@ class Workload:
     cpus: float | None = None
     models: tuple[str, ...] = ()
     start: Start = Start.ALWAYS
+    replicas: int = 1
+    public: tuple[str, ...] = ()
+    serves_to: tuple[str, ...] | None = None
     origin: DocPath = ()
     extra: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     description: str = ""

@@ -18,6 +18,7 @@ _KEYS: Final[Mapping[Capability, str]] = MappingProxyType(
         Capability.CPU_LIMIT: "cpus",
         Capability.LOCKED_MEMORY: "mlock",
         Capability.ON_DEMAND: "start: on-demand",
+        Capability.REPLICAS: "replicas",
     }
 )
 """Needs that one line of lab.yaml asks for, so that leaving it out is a remedy."""
@@ -31,6 +32,8 @@ def needed(workload: Workload, form: Container | Native) -> frozenset[Capability
         Capability.SWAP_LIMIT: workload.swap_limit is not None,
         Capability.CPU_LIMIT: workload.cpus is not None,
         Capability.ON_DEMAND: workload.start is Start.ON_DEMAND,
+        Capability.ONCE: workload.start is Start.ONCE,
+        Capability.REPLICAS: workload.replicas > 1,
         Capability.CONFIG_FILE: bool(workload.files),
         Capability.SECRET_ENV: any(
             isinstance(value, SecretText) and value.names for value in {**workload.env, **form.env}.values()

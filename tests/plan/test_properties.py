@@ -49,7 +49,7 @@ def trees(draw: st.DrawFn) -> Tree:
                 fingerprint=draw(TEXTS),
                 files=tuple(draw(st.sets(st.sampled_from(paths)))) if paths else (),
                 after=tuple(draw(st.sets(st.sampled_from(names[index + 1 :])))) if names[index + 1 :] else (),
-                start=draw(st.sampled_from(list(Start))),
+                start=draw(st.sampled_from([Start.ALWAYS, Start.ON_DEMAND])),
             )
         )
     return Tree.of(items)
