@@ -143,6 +143,8 @@ class Unit:
     health: Health | None = None
     check: str | None = None
     start: Start = Start.ALWAYS
+    time_limit: int = 600
+    """Seconds that a task may take (``Start.ONCE``)."""
     origin: DocPath = ()
     description: str = ""
 

@@ -136,13 +136,13 @@ class _Run:
         work.step()
         work.started(change)
         try:
-            if change.action.runs or unit.start is Start.ALWAYS:
+            if change.action.runs or unit.start is not Start.ON_DEMAND:
                 refuse_taken_port(work.site, work.managers[unit.manager], work.ref(unit), unit)
             self._act(change, unit)
         except HostError as error:
             self._failed(change, error)
             return
-        if change.action.runs or (change.action is Action.CREATE and unit.start is Start.ALWAYS):
+        if change.action.runs or (change.action is Action.CREATE and unit.start is not Start.ON_DEMAND):
             self.waiting[change.name] = change
         else:
             self._done(change)
@@ -155,6 +155,8 @@ class _Run:
         match change.action:
             case Action.CREATE if unit.start is Start.ON_DEMAND:
                 manager.create(ref)
+            case Action.CREATE | Action.START if unit.start is Start.ONCE:
+                manager.start(ref, anew=True)
             case Action.UPDATE:
                 manager.create(ref)
             case Action.CREATE | Action.START:

@@ -7,15 +7,16 @@ connection implements the same few methods and gets observers, executors and man
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Protocol
 
 from labctl.artefact import HostRoot, Manager, Tree, Unit
 from labctl.diagnostics import Diagnostic
 from labctl.hosts.events import Event
 from labctl.plan.model import Change
-from labctl.plan.observed import SeenFile, SeenHost, SeenUnit, UnitRecord
+from labctl.plan.observed import SeenFile, SeenHost, SeenUnit, UnitRecord, UnitState
 from labctl.values import dataclass
+from labctl.workload import Start
 
 Emit = Callable[[Event], None]
 """Takes events as they happen. Called from the thread of the host that they belong to."""
@@ -154,6 +155,12 @@ class Ref:
     unit: Unit | None = None
     """The wanted unit; None when the lab has it no longer."""
     record: UnitRecord | None = None
+
+
+def finished(ref: Ref, seen: SeenUnit, *well: str) -> SeenUnit:
+    """Return a task that has stopped, with one of these details, as finished; everything else as it was seen."""
+    task = ref.unit is not None and ref.unit.start is Start.ONCE
+    return replace(seen, state=UnitState.FINISHED) if task and seen.detail in well else seen
 
 
 class UnitManager(Protocol):

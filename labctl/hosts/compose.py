@@ -15,7 +15,7 @@ from ruamel.yaml.error import YAMLError
 
 from labctl.artefact import Manager, Unit
 from labctl.diagnostics import Diagnostic
-from labctl.hosts.base import HostError, Ran, Ref, Site
+from labctl.hosts.base import HostError, Ran, Ref, Site, finished
 from labctl.plan.observed import SeenUnit, UnitState
 
 FINGERPRINT: Final = "labctl.fingerprint"
@@ -59,7 +59,7 @@ class ComposeManager:
     def observe(self, refs: Sequence[Ref]) -> Mapping[str, SeenUnit]:
         """List the containers of all projects and inspect them at once."""
         containers = self._containers({ref.group for ref in refs})
-        return {ref.name: _seen(containers.get((ref.group, ref.id))) for ref in refs}
+        return {ref.name: finished(ref, _seen(containers.get((ref.group, ref.id))), "exit status 0") for ref in refs}
 
     def validate(self, projects: Sequence[str]) -> None:
         """Let compose check each file."""

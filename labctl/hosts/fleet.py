@@ -25,6 +25,7 @@ from labctl.plan.observed import Observed, SecretDigests, SeenHost, SeenUnit, Un
 from labctl.plan.wire import plan_to_json
 from labctl.secrets import Secrets
 from labctl.values import dataclass
+from labctl.workload import Start
 
 AT_ONCE: Final = 8
 """Hosts worked on at the same time."""
@@ -288,7 +289,8 @@ def _status(unit: Unit, host: SeenHost) -> UnitStatus:
     seen = host.units.get(unit.name, SeenUnit(state=UnitState.ABSENT))
     record = host.manifest.units.get(unit.name)
     runs_from = seen.fingerprint or (record.fingerprint if record else None)
-    current = runs_from == unit.fingerprint if seen.state.up and runs_from else None
+    lives = seen.state.up or unit.start is Start.ONCE
+    current = runs_from == unit.fingerprint if lives and runs_from else None
     return UnitStatus(host=unit.host, unit=unit, seen=seen, current=current)
 
 

@@ -14,6 +14,7 @@ from labctl.diagnostics import Diagnostic
 from labctl.hosts.base import Emit, HostError, Ref, Site, UnitManager
 from labctl.hosts.events import Waiting
 from labctl.plan.observed import SeenUnit, UnitState
+from labctl.workload import Start
 
 POLL: Final = 0.25
 """Seconds between two looks at a starting unit."""
@@ -32,8 +33,10 @@ PROBES: Final = 16
 
 
 def limit_of(unit: Unit) -> float:
-    """Return how many seconds a unit may take to become healthy: its start period, then all its retries."""
+    """Return how many seconds a unit may take: a task for its run, else the start period and then all retries."""
     health = unit.health
+    if unit.start is Start.ONCE:
+        return float(unit.time_limit)
     if health is None:
         return DEFAULT_LIMIT
     return float(health.start_period + health.retries * (health.interval + health.timeout))
@@ -42,8 +45,8 @@ def limit_of(unit: Unit) -> float:
 def await_healthy(
     site: Site, manager: UnitManager, ref: Ref, unit: Unit, emit: Emit, check: Callable[[], None]
 ) -> None:
-    """Return when the unit is healthy. HostError (LAB110) when it fails or takes too long."""
-    started = time.monotonic()
+    """Return when the unit is healthy, or a task has ended well. HostError (LAB110) when it fails or takes too long."""
+    started, goal = time.monotonic(), "done" if unit.start is Start.ONCE else "healthy"
     limit, reported = limit_of(unit), 0.0
     up_since: float | None = None
     down_since: float | None = None
@@ -53,12 +56,14 @@ def await_healthy(
         now = time.monotonic()
         up_since = (up_since or now) if seen.state is UnitState.RUNNING else None
         down_since = None if seen.state.up else (down_since or now)
-        if up_since is not None and ready(site, unit, now - up_since):
+        if seen.state is UnitState.FINISHED:
+            return
+        if unit.start is not Start.ONCE and up_since is not None and ready(site, unit, now - up_since):
             return
         if down_since is not None and now - down_since >= GIVE_UP:
             raise HostError(_failed(unit, f"it is {seen.state}", seen.detail))
         if now - started >= limit:
-            raise HostError(_failed(unit, f"it is not healthy after {limit:.0f} s", _how(unit, seen)))
+            raise HostError(_failed(unit, f"it is not {goal} after {limit:.0f} s", _how(unit, seen)))
         if now - started - reported >= REPORT:
             reported = now - started
             emit(Waiting(host=site.host, unit=unit.name, seconds=reported, limit=limit))
@@ -133,7 +138,7 @@ def _how(unit: Unit, seen: SeenUnit) -> str:
 def _failed(unit: Unit, what: str, detail: str) -> Diagnostic:
     return Diagnostic(
         code="LAB110",
-        summary=f"`{unit.name}` did not start: {what}",
+        summary=f"`{unit.name}` did not {'finish' if unit.start is Start.ONCE else 'start'}: {what}",
         detail=detail,
         path=unit.origin or None,
         hint=f"see its log: labctl logs {unit.name}",

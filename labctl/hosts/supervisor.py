@@ -20,7 +20,7 @@ from typing import Any, Final, cast
 
 from labctl.artefact import Manager, Unit
 from labctl.diagnostics import Diagnostic
-from labctl.hosts.base import HostError, Ref, Site
+from labctl.hosts.base import HostError, Ref, Site, finished
 from labctl.hosts.supervisor_conf import SupervisorConf
 from labctl.plan.observed import SeenUnit, UnitState
 
@@ -35,6 +35,7 @@ SOCKET_PATH_LIMIT: Final = 95
 """Bytes of a unix socket's path: Linux allows 107, and supervisord first binds one with ``.`` and its number behind."""
 ALREADY: Final = frozenset({10, 60, 70, 90})
 """Faults that mean "it is so already": BAD_NAME, ALREADY_STARTED, NOT_RUNNING, ALREADY_ADDED (supervisor/xmlrpc.py)."""
+ENDED: Final = "exit status 0"
 _STATES: Final[Mapping[str, UnitState]] = {
     "STOPPED": UnitState.STOPPED,
     "STARTING": UnitState.STARTING,
@@ -76,7 +77,7 @@ class SupervisorManager:
             rpc = self._rpc(some[0])
             infos = [] if rpc is None else rpc("getAllProcessInfo")
             known |= {f"{project}:{info['name']}": info for info in infos}
-        return {ref.name: _seen(known.get(f"{ref.project}:{ref.id}")) for ref in refs}
+        return {ref.name: finished(ref, _seen(known.get(f"{ref.project}:{ref.id}")), ENDED) for ref in refs}
 
     def validate(self, projects: Sequence[str]) -> None:
         """Read each file as supervisord does."""
@@ -264,7 +265,7 @@ def _seen(info: Mapping[str, Any] | None) -> SeenUnit:
     name = str(info["statename"])
     state = _STATES[name]
     if name == "EXITED" and info["exitstatus"] == 0:
-        state = UnitState.STOPPED
+        return SeenUnit(state=UnitState.STOPPED, detail=ENDED)
     since = float(info["now"] - info["start"]) if state.up else None
     return SeenUnit(state=state, detail=str(info["spawnerr"] or info["description"]), since=since)
 

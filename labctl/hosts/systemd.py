@@ -9,8 +9,9 @@ from typing import Final
 
 from labctl.artefact import Manager, Unit
 from labctl.diagnostics import Diagnostic
-from labctl.hosts.base import HostError, Ran, Ref, Site
+from labctl.hosts.base import HostError, Ran, Ref, Site, finished
 from labctl.plan.observed import SeenUnit, UnitState
+from labctl.workload import Start
 
 PROPERTIES: Final = "Id,LoadState,ActiveState,SubState,UnitFileState,Result,ExecMainStatus"
 JOB_TIMEOUT: Final = 300
@@ -57,7 +58,7 @@ class SystemdManager:
         if not ran.ok:
             raise HostError(self._refused("show", ran))
         blocks = [dict(_pairs(block)) for block in ran.out.strip().split("\n\n")]
-        return {ref.name: _seen(block) for ref, block in zip(refs, blocks, strict=True)}
+        return {ref.name: finished(ref, _seen(block), "exited") for ref, block in zip(refs, blocks, strict=True)}
 
     def validate(self, projects: Sequence[str]) -> None:
         """Let systemd check the files. It exits with 0 for unknown keys: any complaint about these files counts."""
@@ -81,6 +82,9 @@ class SystemdManager:
     def start(self, ref: Ref, *, anew: bool) -> None:
         """Enable and start or restart this unit, without waiting for it to become ready."""
         self.create(ref)
+        if anew and ref.unit is not None and ref.unit.start is Start.ONCE:
+            # restarted in one go, it would look finished until its second run begins
+            self._do("stop", "--", ref.id)
         self._systemctl("reset-failed", "--", ref.id)
         self._do("restart" if anew else "start", "--no-block", "--", ref.id)
 

@@ -123,6 +123,8 @@ class UnitState(StrEnum):
     STARTING = "starting"
     UNHEALTHY = "unhealthy"
     STOPPED = "stopped"
+    FINISHED = "finished"
+    """A task that ran to its end with exit status 0. Nothing but a task is ever seen so."""
     FAILED = "failed"
     ABSENT = "absent"
     """Its manager does not know it (yet)."""

@@ -60,6 +60,8 @@ def _state(seen: SeenUnit) -> State | None:
 
 
 def _wanted_state(unit: Unit, seen: SeenUnit) -> str:
+    if unit.start is Start.ONCE:
+        return UnitState.FINISHED
     if unit.start is Start.ALWAYS or seen.state.up:
         return UnitState.RUNNING
     return UnitState.STOPPED
@@ -96,6 +98,8 @@ def _verdict(
     if record is not None and _moved(unit, record):
         return Action.REPLACE, Reason.DEFINITION_CHANGED
     stale = _staleness(unit, seen, record, causes, changes)
+    if unit.start is Start.ONCE:
+        return _task(seen, record, stale)
     if seen.state.up:
         return _running(unit, seen, stale, changes)
     if unit.start is Start.ON_DEMAND:
@@ -136,6 +140,15 @@ def _running(unit: Unit, seen: SeenUnit, stale: Reason | None, changes: Sequence
     if unit.manager is Manager.COMPOSE and _drifted(unit.project, changes):
         return Action.UPDATE, Reason.DRIFTED
     return Action.NOOP, Reason.STARTING if seen.state is UnitState.STARTING else Reason.IN_PLACE
+
+
+def _task(seen: SeenUnit, record: UnitRecord | None, stale: Reason | None) -> Verdict:
+    """Return what becomes of a task: one that ended well with this definition is never run again, wherever it went."""
+    if stale is not None:
+        return (Action.CREATE, Reason.NEW) if record is None else (Action.START, stale)
+    if seen.state is UnitState.FAILED:
+        return Action.START, Reason.FAILED
+    return Action.NOOP, Reason.STARTING if seen.state.up else Reason.IN_PLACE
 
 
 def _drifted(path: str, changes: Sequence[Change]) -> bool:

@@ -20,7 +20,7 @@ class Compose:
 
     name = "compose"
     by_name = True
-    accepts = frozenset(Capability) - {Capability.NATIVE, Capability.OWN_PYTHON, Capability.ONCE, Capability.REPLICAS}
+    accepts = frozenset(Capability) - {Capability.NATIVE, Capability.OWN_PYTHON, Capability.REPLICAS}
 
     def places(self, lab: str, options: Mapping[str, object], models: str | None) -> Places:
         """Return the folders; option ``dir`` moves the compose project away from ``/opt/labctl``."""

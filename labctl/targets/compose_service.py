@@ -60,7 +60,7 @@ def _program(host: PlacedHost, workload: Workload, form: Container) -> dict[str,
         "container_name": f"{host.lab}-{workload.name}",
         "pull_policy": "never" if form.local_image else "missing",
         "profiles": ["on-demand"] if on_demand else [],
-        "restart": "no" if on_demand else "unless-stopped",
+        "restart": "unless-stopped" if workload.start is Start.ALWAYS else "no",
         "init": True if form.init else None,
         "user": form.user,
         "entrypoint": list(form.entrypoint or ()),
@@ -104,11 +104,13 @@ def _port(port: Port) -> str:
 
 def _neighbours(workload: Workload, running: Running) -> list[str]:
     """Return whom compose can wait for: what is started on demand is out of its sight unless its profile is on."""
-    return [name for name in workload.after if name in running and running[name][0].start is Start.ALWAYS]
+    return [name for name in workload.after if name in running and running[name][0].start is not Start.ON_DEMAND]
 
 
 def _condition(neighbour: Workload, form: Container) -> str:
     """Return what to wait for; a neighbour that cannot ask itself is asked from outside, by whoever applies."""
+    if neighbour.start is Start.ONCE:
+        return "service_completed_successfully"
     return "service_healthy" if _test(neighbour, form) else "service_started"
 
 

@@ -36,6 +36,7 @@ class Local:
             Capability.CONFIG_FILE,
             Capability.SECRET_ENV,
             Capability.ON_DEMAND,
+            Capability.ONCE,
         }
     )
 
@@ -107,15 +108,16 @@ def _daemon(host: PlacedHost) -> list[ini.Section]:
 
 def _program(host: PlacedHost, workload: Workload, form: Native, rank: int) -> _Pairs:
     variables = _environment(host, workload, form)
-    always = workload.start is Start.ALWAYS
+    once = workload.start is Start.ONCE
+    again = {Start.ALWAYS: "true", Start.ON_DEMAND: "unexpected", Start.ONCE: "false"}[workload.start]
     pairs = [
         ("command", ini.command(_command(host, workload, form, variables))),
         ("directory", "%(here)s"),
         # Started by labctl, in order and when the ones before are healthy; supervisord would start all at once.
         ("autostart", "false"),
-        ("autorestart", "true" if always else "unexpected"),
-        ("startsecs", "1"),
-        ("startretries", "5"),
+        ("autorestart", again),
+        ("startsecs", "0" if once else "1"),
+        ("startretries", "0" if once else "5"),
         ("priority", str(100 + 10 * rank)),
         ("stopwaitsecs", "20"),
         ("stopasgroup", "true"),

@@ -145,6 +145,7 @@ def unit(  # noqa: PLR0913 - a Unit has this many facts that a target decides
         health=workload.health,
         check=check_url(workload, port),
         start=workload.start,
+        time_limit=workload.time_limit,
         origin=workload.origin,
         description=workload.description,
     )

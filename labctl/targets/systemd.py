@@ -28,6 +28,7 @@ class Systemd:
             Capability.CPU_LIMIT,
             Capability.LOCKED_MEMORY,
             Capability.ON_DEMAND,
+            Capability.ONCE,
             Capability.CONFIG_FILE,
             Capability.SECRET_ENV,
         }

@@ -62,7 +62,7 @@ def service(host: PlacedHost, workload: Workload, form: Native, running: Mapping
     sections: list[Section] = [
         ("Unit", _unit(host, workload, before)),
         ("Service", _service(host, workload, form, before)),
-        ("Install", [("WantedBy", _boot(host))]),
+        *([] if workload.start is Start.ONCE else [("Install", [("WantedBy", _boot(host))])]),
     ]
     return _merge(sections, workload.extra.get("systemd", {}))
 
@@ -104,21 +104,32 @@ def _needs(workload: Workload, neighbour: Workload) -> bool:
 
 
 def _service(host: PlacedHost, workload: Workload, form: Native, before: list[Workload]) -> Pairs:
-    always = workload.start is Start.ALWAYS
     return [
-        ("Type", "exec"),
+        *_kind(workload),
         *_identity(host, workload, form),
         *_environment(host, workload, form),
-        *_waiting(host, before),
+        *_waiting(host, workload, before),
         ("ExecStart", _command(host, workload, form)),
-        ("Restart", "always" if always else "on-failure"),
-        ("RestartSec", "10"),
+        *_again(workload),
         ("TimeoutStopSec", "30"),
         *_limits(workload, form),
         ("LogRateLimitIntervalSec", "30s"),
         ("LogRateLimitBurst", "5000"),
         *([("NoNewPrivileges", "yes")] if by_user(host) else HARDENING),
     ]
+
+
+def _kind(workload: Workload) -> Pairs:
+    """Return how the manager looks at the process: a server is brought back, a task has its end."""
+    if workload.start is Start.ONCE:
+        return [("Type", "oneshot"), ("RemainAfterExit", "yes")]
+    return [("Type", "exec")]
+
+
+def _again(workload: Workload) -> Pairs:
+    if workload.start is Start.ONCE:
+        return []
+    return [("Restart", "always" if workload.start is Start.ALWAYS else "on-failure"), ("RestartSec", "10")]
 
 
 def _command(host: PlacedHost, workload: Workload, form: Native) -> str:
@@ -158,13 +169,14 @@ def _environment(host: PlacedHost, workload: Workload, form: Native) -> Pairs:
     return pairs
 
 
-def _waiting(host: PlacedHost, before: list[Workload]) -> Pairs:
+def _waiting(host: PlacedHost, workload: Workload, before: list[Workload]) -> Pairs:
     """Return the wait for neighbours at boot. ``-``: one that never gets healthy must not keep this one down."""
     asked = [(neighbour, url) for neighbour in before if (url := _health_url(neighbour))]
+    task = workload.time_limit if workload.start is Start.ONCE else 0
     if not asked:
-        return []
+        return [("TimeoutStartSec", str(task))] if task else []
     pairs = [("ExecStartPre", f"-{_wait(host, neighbour, url)}") for neighbour, url in asked]
-    return [*pairs, ("TimeoutStartSec", str(sum(_patience(neighbour) for neighbour, _ in asked) + 60))]
+    return [*pairs, ("TimeoutStartSec", str(sum(_patience(neighbour) for neighbour, _ in asked) + (task or 60)))]
 
 
 def _wait(host: PlacedHost, neighbour: Workload, url: str) -> str:

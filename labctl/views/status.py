@@ -15,9 +15,11 @@ _MARKS: Final = {
     UnitState.STARTING: "◐",
     UnitState.UNHEALTHY: "✗",
     UnitState.STOPPED: "○",
+    UnitState.FINISHED: "✓",
     UnitState.FAILED: "✗",
     UnitState.ABSENT: "·",
 }
+_WANTED: Final = {Start.ALWAYS: "running", Start.ON_DEMAND: "on demand", Start.ONCE: "finished"}
 _HEAD: Final = ("", "unit", "host", "state", "wanted", "runs from", "detail")
 
 
@@ -53,9 +55,11 @@ def status_to_value(rows: Sequence[UnitStatus]) -> list[dict[str, Any]]:
 
 
 def is_fine(row: UnitStatus) -> bool:
-    """Whether a unit is as the lab wants it: up and current, or resting where it runs on demand."""
+    """Whether a unit is as the lab wants it: up and current, resting where it runs on demand, a task done."""
     if row.seen.state is UnitState.RUNNING:
         return row.current is not False
+    if row.unit.start is Start.ONCE:
+        return row.seen.state is UnitState.FINISHED or (not row.seen.state.up and row.current is True)
     return row.unit.start is Start.ON_DEMAND and row.seen.state in {UnitState.STOPPED, UnitState.STARTING}
 
 
@@ -66,7 +70,7 @@ def _cells(row: UnitStatus) -> tuple[str, ...]:
         row.unit.name,
         row.host,
         str(row.seen.state),
-        "on demand" if row.unit.start is Start.ON_DEMAND else "running",
+        _WANTED[row.unit.start],
         current,
         printable(row.seen.detail),
     )

@@ -149,7 +149,8 @@ class Lab:
         return {
             "command": program.command or serve,
             "autostart": "false",
-            "startsecs": "1",
+            "autorestart": "false" if program.start is Start.ONCE else "unexpected",
+            "startsecs": "0" if program.start is Start.ONCE else "1",
             "startretries": "1",
             "environment": f'VERSION="{program.version}"',
             "stdout_logfile": f"%(here)s/logs/{name}.log",

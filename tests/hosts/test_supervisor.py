@@ -25,6 +25,7 @@ from labctl.plan.model import Action, Reason
 from labctl.plan.observed import UnitState
 from labctl.plan.wire import plan_from_json, plan_to_json
 from labctl.secrets import Secret, Secrets
+from labctl.views.status import is_fine
 from labctl.workload import Start
 from tests.hosts.labs import KEY, Lab, Program, free_port, snapshot
 
@@ -332,3 +333,32 @@ def test_a_taken_port_is_said_at_once_and_the_others_start(lab: Lab) -> None:
     assert ask(lab, "other") == "hello"
     assert lab.apply().ok
     assert ask(lab, "web") == "hello"
+
+
+def test_a_task_runs_to_its_end_once(lab: Lab) -> None:
+    noted = "sh -c 'sleep 0.6; echo task >> starts.txt'"
+    lab.programs["task"] = Program(start=Start.ONCE, after=("web",), command=noted)
+    lab.programs["api"] = Program(port=free_port(), after=("task",))
+    assert lab.apply().ok
+    assert lab.starts() == ["web", "task", "api"]
+    assert not lab.plan().applyable
+    rows, _ = fleet.status(lab.tree())
+    assert {r.unit.name: (r.seen.state, r.current) for r in rows}["task"] == (UnitState.FINISHED, True)
+    assert all(is_fine(r) for r in rows)
+    lab.change("task", version="two")
+    assert reasons(lab)["task"] == Reason.DEFINITION_CHANGED
+    assert lab.apply().ok
+    assert lab.starts().count("task") == 2
+    assert not lab.plan().applyable
+
+
+def test_a_task_that_fails_shows_its_log_and_runs_again(lab: Lab) -> None:
+    lab.programs["task"] = Program(start=Start.ONCE, command="sh -c 'echo no such table; test -e done'")
+    lab.programs["api"] = Program(port=free_port(), after=("task",))
+    report = lab.apply()
+    assert report.outcomes["desk"].failed["desk/task"].summary == "`task` did not finish: it is failed"
+    assert "no such table" in lab.log()
+    assert report.outcomes["desk"].skipped == ("desk/api",)
+    (lab.root / "done").touch()
+    assert lab.apply().ok
+    assert not lab.plan().applyable

@@ -92,8 +92,9 @@ class Host:
             self.manifest = forget_units(self.manifest, [change.name])
             return
         unit = next(u for u in tree.units if u.name == change.name)
-        runs = change.action.runs or (change.action is Action.CREATE and unit.start is Start.ALWAYS)
-        self.units[unit.name] = UnitState.RUNNING if runs else UnitState.STOPPED
+        runs = change.action.runs or (change.action is Action.CREATE and unit.start is not Start.ON_DEMAND)
+        up = UnitState.FINISHED if unit.start is Start.ONCE else UnitState.RUNNING
+        self.units[unit.name] = up if runs else UnitState.STOPPED
         self.truth[unit.name] = (unit.fingerprint, {p: self.files[p][0] for p in unit.files})
         self.step()
         self.manifest = confirm_unit(self.manifest, unit, "", artefacts, secrets)

@@ -49,7 +49,7 @@ def trees(draw: st.DrawFn) -> Tree:
                 fingerprint=draw(TEXTS),
                 files=tuple(draw(st.sets(st.sampled_from(paths)))) if paths else (),
                 after=tuple(draw(st.sets(st.sampled_from(names[index + 1 :])))) if names[index + 1 :] else (),
-                start=draw(st.sampled_from([Start.ALWAYS, Start.ON_DEMAND])),
+                start=draw(st.sampled_from(Start)),
             )
         )
     return Tree.of(items)
@@ -102,6 +102,8 @@ def test_killed_anywhere_it_converges(
     assert {n for n, s in host.units.items() if s is UnitState.RUNNING} >= {
         u.name for u in last.units if u.start is Start.ALWAYS
     }
+    tasks = {u.name for u in last.units if u.start is Start.ONCE}
+    assert {host.units[name] for name in tasks} <= {UnitState.FINISHED}
     assert set(host.units) == {u.name for u in last.units}
     for unit in last.units:
         fingerprint, inputs = host.truth[unit.name]

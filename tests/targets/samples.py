@@ -133,6 +133,21 @@ def limited(where: PlacedHost) -> Workload:
     )
 
 
+def task(where: PlacedHost, **changes: Any) -> Workload:
+    """Return a task that runs to its end once the server is healthy."""
+    forms = (Container(image="example.org/task:1", args=("apply",)), Native(program="/usr/bin/true", args=("apply",)))
+    workload = Workload(
+        name="task",
+        host=where.name,
+        forms=forms,
+        after=("chat",),
+        start=Start.ONCE,
+        time_limit=90,
+        origin=("services", "task"),
+    )
+    return dataclasses.replace(workload, **changes)
+
+
 def model(where: PlacedHost) -> ModelFile:
     """Return the model file that ``server`` reads."""
     path = f"{where.places.in_tree(where.places.models)}/{MODEL}"

@@ -27,7 +27,7 @@ def test_every_need_is_seen() -> None:
     host = samples.host()
     found = {
         capability
-        for w in (samples.limited(host), samples.gateway(host))
+        for w in (samples.limited(host), samples.gateway(host, replicas=2), samples.task(host))
         for f in w.forms
         for capability in needed(w, f)
     }

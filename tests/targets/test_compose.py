@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from labctl.artefact import File, Image, Manager, ModelFile, SecretFile, Tree
-from labctl.workload import Accelerator, ConfigFile, Container, GpuAccess, Health, Mount, Port, Probe, Workload
+from labctl.workload import Accelerator, ConfigFile, Container, GpuAccess, Health, Mount, Port, Probe, Start, Workload
 from tests.targets import samples
 from tests.tools import compose
 
@@ -328,3 +328,14 @@ def test_a_volume_of_two_services_is_one_volume() -> None:
         host, samples.server(host, "a", 1, forms=(form,)), samples.server(host, "b", 2, forms=(form,))
     )
     assert list(pyyaml.safe_load(samples.text(tree, "compose.yaml"))["volumes"]) == ["data"]
+
+
+def test_a_task_runs_once_and_others_wait_for_its_end(tmp_path: Path) -> None:
+    host = samples.host()
+    tree = samples.render(host, samples.server(host), samples.task(host), samples.gateway(host, after=("task",)))
+    task, gateway = services(tree)["task"], services(tree)["gateway"]
+    assert task["restart"] == "no"
+    assert not {"profiles", "healthcheck"} & set(task)
+    assert gateway["depends_on"] == {"task": {"condition": "service_completed_successfully"}}
+    assert (samples.unit(tree, "task").start, samples.unit(tree, "task").time_limit) == (Start.ONCE, 90)
+    assert "task" in resolved(tree, tmp_path)["services"]

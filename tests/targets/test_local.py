@@ -97,3 +97,10 @@ def test_the_file_is_the_same_on_every_machine(whole: Tree) -> None:
     text = samples.text(whole, "supervisord.conf")
     assert sys.executable not in text
     assert str(Path.home()) not in text
+
+
+def test_a_task_may_end_at_once_and_is_not_brought_back(tmp_path: Path) -> None:
+    host = samples.host("local")
+    config = programs(samples.render(host, samples.server(host), samples.task(host)), tmp_path)["task"].config
+    assert (config.startsecs, config.startretries) == (0, 0)
+    assert config.autorestart is not True

@@ -247,3 +247,15 @@ def test_what_a_unit_cannot_say_is_a_located_diagnostic() -> None:
         samples.render(host, samples.server(host, forms=(Native(program="/usr/bin/true", args=("\x07",)),)))
     (diagnostic,) = caught.value.diagnostics
     assert (diagnostic.code, diagnostic.path) == ("LAB084", ("deployments", "chat"))
+
+
+def test_a_task_runs_once_and_nothing_starts_it_again(tmp_path: Path) -> None:
+    host = samples.host("systemd")
+    tree = samples.render(host, samples.server(host), samples.task(host), samples.gateway(host, after=("task",)))
+    assert (values(tree, "task", "Type"), values(tree, "task", "RemainAfterExit")) == (["oneshot"], ["yes"])
+    assert not {key for key, _ in lines(tree, "task")} & {"Restart", "WantedBy"}
+    assert values(tree, "task", "TimeoutStartSec") == [str(120 + 15 * 3 + 90)]
+    assert "labctl-lab-task.service" in values(tree, "gateway", "After")
+    assert "labctl-lab-task.service" not in values(tree, "gateway", "Wants")
+    assert "task" not in samples.text(tree, "labctl-lab.target")
+    verify(tree, tmp_path)
