@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from labctl.diagnostics import Diagnostic
 from labctl.plan.model import Action, Kind
 from labctl.values import dataclass
+
+
+class Phase(StrEnum):
+    """What is being done on a host. Not every apply has every phase."""
+
+    CONNECTING = "connecting"
+    LOCKING = "waiting for the lock"
+    LOOKING = "looking"
+    FETCHING = "fetching"
+    WRITING = "writing"
+    CHECKING = "checking"
+    STARTING = "starting"
+    REMOVING = "removing"
+    RECORDING = "recording"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostPhase:
+    """A host has come to a phase. ``detail`` says more to people, e.g. whose lock is waited for."""
+
+    host: str
+    phase: Phase
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +91,30 @@ class LogLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackStarted:
+    """A host goes back to its last good generation; what follows are that one's changes.
+
+    Attributes:
+        because: addresses that failed; empty when somebody asked for it.
+        to: when that generation was applied, ISO 8601.
+    """
+
+    host: str
+    to: str
+    because: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackDone:
+    """A host is back at its last good generation, or could not be brought there (``problems``)."""
+
+    host: str
+    to: str
+    changes: int
+    problems: tuple[Diagnostic, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostDone:
     """All changes of a host were made."""
 
@@ -75,7 +124,7 @@ class HostDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFailed:
-    """A host is left with undone changes."""
+    """A host is left with undone changes. ``next`` is the address at which the next apply goes on, "" for none."""
 
     host: str
     done: int
@@ -83,6 +132,19 @@ class HostFailed:
     skipped: int
     diagnostics: tuple[Diagnostic, ...] = ()
     interrupted: bool = False
+    next: str = ""
 
 
-Event = HostStarted | ChangeStarted | ChangeDone | Waiting | Progress | LogLine | HostDone | HostFailed
+Event = (
+    HostPhase
+    | HostStarted
+    | ChangeStarted
+    | ChangeDone
+    | Waiting
+    | Progress
+    | LogLine
+    | RollbackStarted
+    | RollbackDone
+    | HostDone
+    | HostFailed
+)

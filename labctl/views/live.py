@@ -17,9 +17,12 @@ from labctl.hosts.events import (
     Event,
     HostDone,
     HostFailed,
+    HostPhase,
     HostStarted,
     LogLine,
     Progress,
+    RollbackDone,
+    RollbackStarted,
     Waiting,
 )
 from labctl.values import dataclass
@@ -80,7 +83,7 @@ def _move(row: _Row, event: Event) -> str | None:
             now[f"{event.host}/{unit}"] = f"waiting until it is healthy, {seconds:.0f} of {limit:.0f} s"
         case Progress(path=path, done=done, total=total):
             now[f"{event.host}:{path}"] = bytes_of(done, total)
-        case LogLine() | HostDone() | HostFailed():
+        case HostPhase() | LogLine() | RollbackStarted() | RollbackDone() | HostDone() | HostFailed():
             pass
     row.now = now
     return None if isinstance(event, Waiting | Progress | HostStarted) else line_of(event)

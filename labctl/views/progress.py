@@ -14,9 +14,13 @@ from labctl.hosts.events import (
     Event,
     HostDone,
     HostFailed,
+    HostPhase,
     HostStarted,
     LogLine,
+    Phase,
     Progress,
+    RollbackDone,
+    RollbackStarted,
     Waiting,
 )
 from labctl.plan.model import Action, Kind
@@ -129,12 +133,18 @@ def event_to_value(event: Event) -> dict[str, Any]:
 def line_of(event: Event) -> str | None:
     """Return an event as a line of text, None when it needs none."""
     match event:
-        case HostStarted() | HostDone() | HostFailed():
+        case HostPhase() | HostStarted() | HostDone() | HostFailed():
             return _of_host(event)
-        case ChangeStarted():
-            return None
-        case ChangeDone():
+        case RollbackStarted() | RollbackDone():
+            return _of_rollback(event)
+        case ChangeStarted() | ChangeDone():
             return _of_change(event)
+        case Waiting() | Progress() | LogLine():
+            return _of_detail(event)
+
+
+def _of_detail(event: Waiting | Progress | LogLine) -> str:
+    match event:
         case Waiting(host=host, unit=unit, seconds=seconds, limit=limit):
             return f"  … {host}/{unit}: waiting until it is healthy, {seconds:.0f} s of at most {limit:.0f} s"
         case Progress(host=host, path=path, done=done, total=total):
@@ -143,8 +153,12 @@ def line_of(event: Event) -> str | None:
             return f"    {host}{'/' if unit else ''}{unit} | {printable(text)}"
 
 
-def _of_host(event: HostStarted | HostDone | HostFailed) -> str:
+def _of_host(event: HostPhase | HostStarted | HostDone | HostFailed) -> str | None:
     match event:
+        case HostPhase(host=host, phase=Phase.LOCKING, detail=detail):
+            return f"{printable(host)}: waiting for the lock of {printable(detail)}"
+        case HostPhase():
+            return None
         case HostStarted(host=host, changes=changes):
             return f"{printable(host)}: {_count(changes, 'change')}"
         case HostDone(host=host, changes=changes):
@@ -153,7 +167,20 @@ def _of_host(event: HostStarted | HostDone | HostFailed) -> str:
             return _failure(event)
 
 
-def _of_change(event: ChangeDone) -> str:
+def _of_rollback(event: RollbackStarted | RollbackDone) -> str:
+    host = printable(event.host)
+    if isinstance(event, RollbackStarted):
+        because = f" because {', '.join(map(printable, event.because))} failed" if event.because else ""
+        return f"{host}: going back to how it was applied at {event.to}{because}"
+    if event.problems:
+        why = "".join(f"\n  ✗ {printable(d.summary)} [{d.code}]" for d in event.problems)
+        return f"{host}: could not be brought back to how it was applied at {event.to}{why}"
+    return f"{host}: runs again as it was applied at {event.to}, {_count(event.changes, 'change')}"
+
+
+def _of_change(event: ChangeStarted | ChangeDone) -> str | None:
+    if isinstance(event, ChangeStarted):
+        return None
     problem = event.problem
     if problem is None:
         return f"  {SYMBOLS[event.action]} {printable(event.address)} {done_word(event)}"
@@ -172,7 +199,9 @@ def done_word(event: ChangeDone) -> str:
 def _failure(event: HostFailed) -> str:
     how = "stopped" if event.interrupted else "failed"
     why = "".join(f"\n  ✗ {printable(d.summary)} [{d.code}]" for d in event.diagnostics)
-    return f"{printable(event.host)}: {how}; {event.done} done, {event.failed} failed, {event.skipped} not tried{why}"
+    goes_on = f"; it goes on with {printable(event.next)}" if event.next else ""
+    counts = f"{event.done} done, {event.failed} failed, {event.skipped} not tried"
+    return f"{printable(event.host)}: {how}; {counts}{goes_on}{why}"
 
 
 def bytes_of(done: int, total: int | None) -> str:
