@@ -21,4 +21,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard outpu
 Hosts = Annotated[list[str], typer.Option("--host", metavar="NAME", help="Only this host; can be given again.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait for another apply to end.")]
+Only = Annotated[
+    list[str],
+    typer.Option("--only", metavar="NAME", help="Only this deployment, service or `gateway`; can be given again."),
+]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="Start nothing more on any host once one has failed.")]
+Parallel = Annotated[int, typer.Option("--parallel", metavar="N", min=1, help="Hosts worked on at the same time.")]
+AskSudoPassword = Annotated[bool, typer.Option("--ask-sudo-password", help="Ask for the password that sudo wants.")]
 BreakLock = Annotated[bool, typer.Option("--break-lock", help="Take the lock from another apply.")]

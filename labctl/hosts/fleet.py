@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import field, replace
 from typing import Final
@@ -14,7 +14,7 @@ from labctl.diagnostics import Diagnostic, ExitCode
 from labctl.hosts.base import Emit, HostError, Outcome, Ref, Site, Stopped
 from labctl.hosts.connect import connect, managers_of
 from labctl.hosts.content import secret_content
-from labctl.hosts.events import Event, HostFailed, LogLine
+from labctl.hosts.events import Event, HostFailed, HostPhase, Phase
 from labctl.hosts.execute import SiteExecutor
 from labctl.hosts.observe import SiteObserver
 from labctl.hosts.state import ensure_key, keyed, locked, own_state_folder, read_key, read_manifest
@@ -174,10 +174,10 @@ class _Applying:
                 "destroy" if self.plan.destroy else "apply",
                 wait=self.wait_for_lock,
                 force=self.break_lock,
-                note=lambda text: self.emit(LogLine(host=root.host, unit="", text=text)),
+                note=lambda text: self.emit(HostPhase(host=root.host, phase=Phase.LOCKING, detail=text)),
                 check=stop_when(self.stop.is_set),
-            ):
-                return self._locked(site)
+            ) as still_mine:
+                return self._locked(site, still_mine)
         except HostError as error:
             return self._refused(root, (error.diagnostic,)), ()
         except OSError as error:
@@ -185,7 +185,7 @@ class _Applying:
         except Stopped:
             return Outcome(host=root.host, interrupted=True, skipped=self._addresses(root.host)), ()
 
-    def _locked(self, site: Site) -> tuple[Outcome, tuple[str, ...]]:
+    def _locked(self, site: Site, still_mine: Callable[[], None]) -> tuple[Outcome, tuple[str, ...]]:
         part, managers = self.tree.of_host(site.host), managers_of(site)
         seen = SiteObserver(site, managers, self.secrets.redactor()).observe(part)
         if not seen.complete:
@@ -209,7 +209,7 @@ class _Applying:
             plan_digest=hashlib.sha256(plan_to_json(self.plan).encode()).hexdigest(),
             destroy=self.plan.destroy,
             data=self.plan.data,
-            check=stop_when(self.stop.is_set),
+            check=stop_when(self.stop.is_set, still_mine),
         )
         return executor.execute(fresh.changes, part, self.emit), ()
 

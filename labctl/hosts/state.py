@@ -30,6 +30,9 @@ OWN: Final = (MANIFEST, KEY, AUDIT, LOCK)
 KEY_BYTES: Final = 32
 LOCK_POLL: Final = 0.2
 """Seconds between two looks at a lock that somebody else holds."""
+LOCK_WATCH: Final = 1.0
+"""Seconds between two looks of a holder at its own lock."""
+MACHINE_ID: Final = "/etc/machine-id"
 
 
 def read_manifest(site: Site) -> Manifest:
@@ -91,23 +94,41 @@ def audit(site: Site, entry: Mapping[str, object]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a lock."""
+    """Who holds a lock.
+
+    Attributes:
+        user, machine: who runs labctl, and where.
+        since: ISO 8601.
+        process: the process that works on the host for it, in the words of the host's shell: ``alive`` knows it.
+        doing: what for.
+        host: the machine that ``process`` belongs to; "" where that is not known.
+    """
 
     user: str
     machine: str
     since: str
     process: str
     doing: str
+    host: str = ""
 
     def __str__(self) -> str:
         pid = self.process.partition(".")[0]
         return f"{self.user}@{self.machine} (process {pid}), {self.doing} since {self.since}"
 
 
-def holder(site: Site) -> Holder | None:
-    """Return who holds the host's lock, None when nobody does or the holder has died."""
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A lock as it was found. A stale one was left behind by a process that has ended; the next apply takes it."""
+
+    holder: Holder
+    stale: bool
+
+
+def read_lock(site: Site) -> Lock | None:
+    """Return the host's lock, None when there is none."""
     content = site.shell.read(site.state(LOCK))
-    return None if content is None else _living(site, content)
+    found = _holder(content) if content is not None else None
+    return None if found is None else Lock(found, stale=not _lives(site, found))
 
 
 @contextlib.contextmanager
@@ -119,15 +140,17 @@ def locked(
     force: bool = False,
     note: Callable[[str], None] = lambda _: None,
     check: Callable[[], None] = lambda: None,
-) -> Iterator[None]:
+) -> Iterator[Callable[[], None]]:
     """Hold the host's lock. A lock whose holder has died is taken over.
+
+    Yields a check for the holder: HostError (LAB103) once somebody has broken the lock. It looks once a second at most.
 
     Args:
         site: the host.
         doing: what for, e.g. ``apply``.
         wait: seconds to wait for somebody else's lock.
         force: take the lock even from a living holder.
-        note: is told what is waited for.
+        note: is told, in words, what is waited for and whose lock is taken over.
         check: called while waiting; may raise to give up.
 
     Raises:
@@ -136,7 +159,7 @@ def locked(
     site.shell.make_folders(site.state("").rstrip("/"))
     mine = _mine(site, doing)
     deadline, told = time.monotonic() + wait, False
-    while (other := _take(site, mine, force=force)) is not None:
+    while (other := _take(site, mine, force=force, note=note)) is not None:
         if time.monotonic() >= deadline:
             raise HostError(_held(site, other))
         if not told:
@@ -145,37 +168,70 @@ def locked(
         check()
         time.sleep(LOCK_POLL)
     try:
-        yield
+        yield _Watch(site, mine)
     finally:
         if site.shell.look([site.state("").rstrip("/")], digest=lambda *_: False):
             site.shell.swap(site.state(LOCK), mine, None)
 
 
-def _take(site: Site, mine: bytes, *, force: bool) -> Holder | None:
+class _Watch:
+    """Tells the holder of a lock when it has been broken."""
+
+    def __init__(self, site: Site, mine: bytes) -> None:
+        self._site, self._mine, self._looked = site, mine, time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._looked < LOCK_WATCH:
+            return
+        self._looked = time.monotonic()
+        content = self._site.shell.read(self._site.state(LOCK))
+        other = None if content in {None, self._mine} else _holder(content or b"")
+        if other is not None:
+            raise HostError(_broken(self._site, other))
+
+
+def _take(site: Site, mine: bytes, *, force: bool, note: Callable[[str], None]) -> Holder | None:
     """Try once; return who holds it when that failed."""
     path = site.state(LOCK)
     present = site.shell.read(path)
-    other = _living(site, present) if present is not None else None
-    if other is not None and not force:
+    other = _holder(present) if present is not None else None
+    lives = other is not None and _lives(site, other)
+    if lives and not force:
         return other
     if site.shell.swap(path, present, mine):
+        if other is not None:
+            how = "breaking the lock of" if lives else "taking over the lock that was left behind by"
+            note(f"{how} {other}")
         return None
     present = site.shell.read(path)
-    return (_living(site, present) if present else None) or Holder("somebody", "?", _now(), "?", "starting")
+    return (_holder(present) if present else None) or Holder("somebody", "?", _now(), "?", "starting")
 
 
-def _living(site: Site, content: bytes) -> Holder | None:
+def _holder(content: bytes) -> Holder | None:
+    """Read a lock; None when it is damaged, and so nobody's."""
     try:
-        value = json.loads(content)
-        found = Holder(**{name: str(value[name]) for name in Holder.__slots__})
+        value = {"host": "", **json.loads(content)}
+        return Holder(**{name: str(value[name]) for name in Holder.__slots__})
     except (ValueError, KeyError, TypeError):
         return None
-    elsewhere = found.machine != socket.gethostname()
-    return found if elsewhere or site.shell.alive(found.process) else None
+
+
+def _lives(site: Site, found: Holder) -> bool:
+    """Whether a lock's holder still works. One on another machine (a shared folder) cannot be asked: it does."""
+    elsewhere = bool(found.host) and found.host != _machine(site)
+    return elsewhere or site.shell.alive(found.process)
+
+
+def _machine(site: Site) -> str:
+    """Return what tells a host from all others, "" where nothing does."""
+    with contextlib.suppress(OSError):
+        return (site.shell.read(MACHINE_ID) or b"").decode(errors="replace").strip()
+    return ""
 
 
 def _mine(site: Site, doing: str) -> bytes:
-    return json.dumps({**_who(), "since": _now(), "process": site.shell.whoami(), "doing": doing}).encode()
+    mine = {**_who(), "since": _now(), "process": site.shell.whoami(), "doing": doing, "host": _machine(site)}
+    return json.dumps(mine).encode()
 
 
 def _held(site: Site, other: Holder) -> Diagnostic:
@@ -184,6 +240,14 @@ def _held(site: Site, other: Holder) -> Diagnostic:
         severity=Severity.ERROR,
         summary=f"`{site.host}` is locked by {other}",
         hint="wait for it with --wait; if nothing is running there any more, remove the lock with --break-lock",
+    )
+
+
+def _broken(site: Site, other: Holder) -> Diagnostic:
+    return Diagnostic(
+        code="LAB103",
+        summary=f"the lock of `{site.host}` was broken by {other}",
+        hint="nothing more was done there; run the same command again when that one has ended",
     )
 
 

@@ -177,12 +177,13 @@ def never_stops() -> None:
     """The ``check`` of work that nobody interrupts."""
 
 
-def stop_when(asked: Callable[[], bool]) -> Callable[[], None]:
-    """Return a ``check`` that raises ``Stopped`` once ``asked`` says so."""
+def stop_when(asked: Callable[[], bool], then: Callable[[], None] = never_stops) -> Callable[[], None]:
+    """Return a ``check`` that raises ``Stopped`` once ``asked`` says so, and otherwise goes on with another one."""
 
     def check() -> None:
         if asked():
             raise Stopped
+        then()
 
     return check
 

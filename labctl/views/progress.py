@@ -156,7 +156,7 @@ def _of_detail(event: Waiting | Progress | LogLine) -> str:
 def _of_host(event: HostPhase | HostStarted | HostDone | HostFailed) -> str | None:
     match event:
         case HostPhase(host=host, phase=Phase.LOCKING, detail=detail):
-            return f"{printable(host)}: waiting for the lock of {printable(detail)}"
+            return f"{printable(host)}: {printable(detail)}"
         case HostPhase():
             return None
         case HostStarted(host=host, changes=changes):
