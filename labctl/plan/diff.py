@@ -9,6 +9,7 @@ from labctl.artefact import Tree
 from labctl.plan.digests import context
 from labctl.plan.files import compare_leftover, compare_path
 from labctl.plan.model import Action, Change, HostPlan, Kind, Plan, Reason, State
+from labctl.plan.objects import compare_leftover_object, compare_object, object_name
 from labctl.plan.observed import Observed, SecretDigests, SeenHost
 from labctl.plan.order import start_order
 from labctl.plan.units import compare_leftover_unit, compare_unit
@@ -43,7 +44,8 @@ def diff(
         part = tree.of_host(name)
         if destroy:
             part = Tree(roots=part.roots)
-        changes += _diff_host(part, seen, secrets, data=data) if seen.complete else [_unknown(name)]
+        compare = _diff_host if part.roots[name].cluster is None else _diff_cluster
+        changes += compare(part, seen, secrets, data=data) if seen.complete else [_unknown(name)]
     return Plan(
         lab=lab,
         lab_digest=lab_digest,
@@ -75,6 +77,16 @@ def _diff_host(tree: Tree, seen: SeenHost, secrets: SecretDigests | None, *, dat
         if path not in artefacts
     ]
     return [*_with_restarts(content, units), *gone, *units, *leftovers, *_old_images(tree, seen)]
+
+
+def _diff_cluster(tree: Tree, seen: SeenHost, secrets: SecretDigests | None, *, data: bool) -> list[Change]:
+    """Return a cluster's changes: its objects, wave by wave, then what is no longer wanted."""
+    root = tree.roots[seen.host]
+    ordered = sorted(tree.objects, key=lambda o: (o.wave, o.path))
+    wanted = [compare_object(item, root, seen, secrets) for item in ordered]
+    known = {object_name(item, root) for item in ordered}
+    left = sorted((seen.objects.keys() | seen.manifest.entries.keys()) - known)
+    return [*wanted, *(compare_leftover_object(seen, name, data=data) for name in left)]
 
 
 def _of(changes: Sequence[Change], kind: Kind) -> list[Change]:

@@ -22,6 +22,7 @@ class Kind(StrEnum):
     MODEL = "model"
     IMAGE = "image"
     UNIT = "unit"
+    OBJECT = "object"
     HOST = "host"
 
 
@@ -77,6 +78,7 @@ class Reason(StrEnum):
     MODEL_CORRUPT = "model-corrupt"
     KEPT = "kept"
     UNREACHABLE = "unreachable"
+    REFUSED = "refused"
 
 
 DRIFT: Final = frozenset(
@@ -113,8 +115,8 @@ class Change:
 
     Attributes:
         host: its host.
-        name: the path (relative to the host's root), the image's reference or the unit's name.
-        because: the paths or images that caused a restart.
+        name: the path (relative to the host's root), the image's reference, the unit's name or ``Kind/name``.
+        because: the paths or images that caused a restart; of an object: who else changed it.
         before, after: None when it was, or will be, absent.
         restarts: units that this change restarts (files) - the other direction of ``because``.
         origin: the part of lab.yaml that asked for it; ``span`` its place, once the document has located it.

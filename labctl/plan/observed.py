@@ -21,6 +21,7 @@ class EntryKind(StrEnum):
     FILE = "file"
     SECRET = "secret"  # noqa: S105 - a kind of file
     MODEL = "model"
+    OBJECT = "object"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +158,38 @@ class SeenUnit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeenObject:
+    """A Kubernetes object as it is, and what the API server says that applying the wanted one would make of it.
+
+    Attributes:
+        exists: it is there.
+        digest: of the content that labctl applied last, as noted on the object; "" when labctl never did.
+        same: applying the wanted one would change nothing.
+        text: what is there, secret values masked; ``after``: what would be, None when the server was not asked.
+        replace: it cannot be changed in place: it has to be deleted and made again.
+        refused: the server does not take the wanted one; why stands in the host's problems.
+        rotated: it differs only because a secret that it uses has another value.
+        managers: who else changed what labctl had applied.
+        secret: of a Secret: keyed digest of the values that are there; ``applied_secret``: of those that labctl wrote.
+        state: how a workload is doing, with ``detail``.
+    """
+
+    exists: bool = True
+    digest: str = ""
+    same: bool = False
+    text: str | None = None
+    after: str | None = None
+    replace: bool = False
+    refused: bool = False
+    rotated: bool = False
+    managers: tuple[str, ...] = ()
+    secret: str | None = None
+    applied_secret: str | None = None
+    state: UnitState | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SeenHost:
     """One host. When ``complete`` is False, nothing but ``why`` is to be relied on."""
 
@@ -168,6 +201,8 @@ class SeenHost:
     units: Mapping[str, SeenUnit] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
     """Reference → digest of the build context ("" when not built by labctl)."""
+    objects: Mapping[str, SeenObject] = field(default_factory=dict)
+    """A cluster's: the wanted objects and those that carry labctl's label, by their name in plans."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,15 @@ REASONS: Final = {
     Reason.MODEL_CORRUPT: "damaged: its size or SHA-256 is wrong",
     Reason.KEPT: "no longer in the lab, kept: models are data (destroy --data)",
     Reason.UNREACHABLE: "could not be looked at",
+    Reason.REFUSED: "the API server does not take it",
+}
+_OF_OBJECTS: Final = {
+    Reason.DRIFTED: "changed{by} since labctl applied it",
+    Reason.FOREIGN: "there is one that labctl did not make{by}: it is taken over",
+    Reason.DEFINITION_CHANGED: "it cannot be changed in place: deleted and made again",
+    Reason.FAILED: "it has failed: deleted and made again",
+    Reason.UNHEALTHY: "as wanted, but not ready",
+    Reason.KEPT: "no longer in the lab, kept: it may hold data (destroy --data)",
 }
 _COLOURS: Final = {
     Action.CREATE: "\x1b[32m",
@@ -98,6 +107,9 @@ def explain(change: Change) -> str:
         return "there is one that labctl did not build"
     if change.action is Action.DELETE and change.reason is Reason.MISSING:
         return "already gone; only to be forgotten"
+    if change.kind is Kind.OBJECT and change.reason in _OF_OBJECTS:
+        by = f" by {_listed([f'`{m}`' for m in change.because])}" if change.because else ""
+        return _OF_OBJECTS[change.reason].format(by=by)
     if change.kind is Kind.UNIT and change.reason is Reason.DRIFTED:
         return "its compose file was edited by hand; compose replaces it if that concerns it"
     return REASONS[change.reason]
@@ -135,7 +147,7 @@ class _View:
         if change.restarts:
             line += f" → restarts {_listed(change.restarts)}"
         yield self.paint(change.action, line.rstrip())
-        if change.kind is Kind.FILE and change.action.changes:
+        if change.kind in {Kind.FILE, Kind.OBJECT} and change.action.changes:
             yield from self.difference(change)
 
     def difference(self, change: Change) -> Iterator[str]:
