@@ -168,6 +168,8 @@ class Cluster:
     namespace: str
     context: str | None = None
     """Context of the kubeconfig."""
+    lab: str = ""
+    """The lab's name: what labctl's label on everything that it owns there says; the namespace when empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
