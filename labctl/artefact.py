@@ -130,6 +130,7 @@ class Unit:
         files: paths whose change restarts it, SecretFile and ModelFile paths among them.
         after: units of the same host that must be healthy before it starts.
         check: host-side URL or None: where the executor may ask for its health from outside.
+        turns: the exclusive group in which it takes turns: one that is not ``ALWAYS`` is stopped where another one is.
     """
 
     host: str
@@ -145,6 +146,7 @@ class Unit:
     start: Start = Start.ALWAYS
     time_limit: int = 600
     """Seconds that a task may take (``Start.ONCE``)."""
+    turns: str | None = None
     origin: DocPath = ()
     description: str = ""
 

@@ -182,6 +182,8 @@ class Server:
         models: the models that it serves.
         after: servers of the same host that must be healthy before it starts.
         rpm/tpm/parallel: its share of the deployment's limits.
+        on_demand: apply does not start it.
+        turns: the exclusive group in which it takes turns; of its members apply runs one.
     """
 
     name: str
@@ -200,6 +202,7 @@ class Server:
     tpm: int | None = None
     parallel: int | None = None
     on_demand: bool = False
+    turns: str | None = None
     origin: DocPath = ()
 
 

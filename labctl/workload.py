@@ -241,6 +241,7 @@ class Workload:
         models: names of ``ModelFile`` paths that it reads (relative to the host's models folder).
         start: whether it is started with the lab, on demand, or runs to its end.
         time_limit: seconds that a task (``Start.ONCE``) may take.
+        turns: the exclusive group in which it takes turns: one member is ``ALWAYS``, and runs; the others are not to.
         replicas: how many of it run, all alike.
         public: names of the ports that people and their clients open: pages and the gateway's API, not databases.
         serves_to: names of the workloads that call it; None when any may.
@@ -264,6 +265,7 @@ class Workload:
     models: tuple[str, ...] = ()
     start: Start = Start.ALWAYS
     time_limit: int = 600
+    turns: str | None = None
     replicas: int = 1
     public: tuple[str, ...] = ()
     serves_to: tuple[str, ...] | None = None

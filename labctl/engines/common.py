@@ -104,6 +104,7 @@ def assemble(
         cpus=spec.cpus,
         models=model_files(server.models),
         start=Start.ON_DEMAND if server.on_demand else Start.ALWAYS,
+        turns=server.turns,
         origin=server.origin,
         extra=spec.extra,
         description=what,
@@ -125,7 +126,7 @@ def endpoint(
         tpm=server.tpm,
         parallel=server.parallel,
         timeout=spec.timeout,
-        on_demand=server.on_demand,
+        on_demand=server.on_demand or server.turns is not None,
         label=server.label,
         origin=server.origin,
     )

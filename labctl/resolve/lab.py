@@ -209,9 +209,10 @@ class _Resolver:
                 cards=frozenset(g.index for g in s.gpus),
                 measures=load_engine(self.lab.deployments[s.deployment].engine).measures_free_memory,
                 bytes=max((d.total for d in footprints[s.name].devices), default=0) if s.name in footprints else 0,
+                group=s.turns,
             )
             for s in servers
-            if not s.on_demand
+            if s.turns or not s.on_demand
         ]
         after = start_order(starters)
         return [replace(s, after=after.get(s.name, ())) for s in servers]

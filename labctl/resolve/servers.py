@@ -22,6 +22,9 @@ class Membership:
     group: str | None = None
     runs: bool = True
 
+    turns: str | None = None
+    """The group, when apply runs one of its members; on-demand deployments are started by who wants them."""
+
 
 def membership(lab: Lab, deployment: str) -> Membership:
     """Return a deployment's exclusive group, and whether it runs after an apply."""
@@ -29,7 +32,7 @@ def membership(lab: Lab, deployment: str) -> Membership:
     for name, group in lab.groups.items():
         if deployment in group.exclusive:
             active = group.active or group.exclusive[0]
-            return Membership(group=name, runs=always and deployment == active)
+            return Membership(group=name, runs=always and deployment == active, turns=name if always else None)
     return Membership(runs=always)
 
 
@@ -117,6 +120,7 @@ def make_servers(
             tpm=share(spec.limits.tpm, slot.index, len(slots)),
             parallel=share(spec.limits.parallel, slot.index, len(slots)),
             on_demand=not membership(lab, deployment).runs,
+            turns=membership(lab, deployment).turns,
             origin=origin,
         )
         for name, slot, runtime, way in zip(names, slots, runtimes, reaches, strict=True)

@@ -14,6 +14,8 @@ from labctl.workload import Accelerator, Container, GpuAccess, GpuClaim, Health,
 LOGGING: Final[Mapping[str, Value]] = {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}}
 """Docker's own default keeps every line for ever."""
 
+_ORDER: Final = frozenset({"depends_on", "profiles"})
+"""Keys that say when a service is started and change nothing of what runs."""
 _GRAPHICS: Final = ["gpu", "graphics", "utility"]
 """What Vulkan needs of NVIDIA's container runtime."""
 
@@ -40,7 +42,8 @@ def service(host: PlacedHost, workload: Workload, form: Container, running: Runn
     )
     definition = shared.merge(plain, workload.extra.get("compose", {}))
     build = dict(form.build.files) if form.build else {}
-    digest = shared.fingerprint(workload, [definition, build])
+    runs = {key: value for key, value in definition.items() if key not in _ORDER}
+    digest = shared.fingerprint(workload, [runs, build])
     # Compose does not see when a mounted file changes (docker/compose#11900); it sees a label.
     marked = shared.merge(definition, {"labels": {"labctl.fingerprint": digest}})
     return _no_interpolation(marked), digest

@@ -146,6 +146,7 @@ def unit(  # noqa: PLR0913 - a Unit has this many facts that a target decides
         check=check_url(workload, port),
         start=workload.start,
         time_limit=workload.time_limit,
+        turns=workload.turns,
         origin=workload.origin,
         description=workload.description,
     )

@@ -187,7 +187,7 @@ def _wait(host: PlacedHost, neighbour: Workload, url: str) -> str:
 
 
 def _health_url(neighbour: Workload) -> str | None:
-    if neighbour.start is not Start.ALWAYS:
+    if neighbour.start is not Start.ALWAYS and not neighbour.turns:
         return None
     return shared.check_url(neighbour, shared.native_port(neighbour))
 

@@ -155,8 +155,16 @@ def test_servers_on_one_card_start_one_after_the_other(starters: list[Starter], 
 
 
 def test_servers_that_are_not_started_are_waited_for_by_nobody() -> None:
-    groups = {"turns": {"exclusive": ("a", "b"), "active": "b"}}
-    data = labs.lab({"a": on(0), "b": on(0), "c": on(0), "d": on(0, start="on-demand")}, groups=groups)
-    servers = {s.name: s for s in labs.placed(data).servers}
-    assert {n for n, s in servers.items() if s.on_demand} == {"a", "d"}
-    assert {n: s.after for n, s in servers.items()} == {"a": (), "b": (), "c": ("b",), "d": ()}
+    servers = {s.name: s for s in labs.placed(labs.lab({"c": on(0), "d": on(0, start="on-demand")})).servers}
+    assert {n for n, s in servers.items() if s.on_demand} == {"d"}
+    assert {n: s.after for n, s in servers.items()} == {"c": (), "d": ()}
+
+
+def test_whose_turn_it_is_changes_nobodys_order() -> None:
+    """Otherwise a switch would restart the neighbours."""
+    for active, resting in (("a", "b"), ("b", "a")):
+        groups = {"turns": {"exclusive": ("a", "b"), "active": active}}
+        data = labs.lab({"a": on(0), "b": on(0), "c": on(0)}, groups=groups)
+        servers = {s.name: s for s in labs.placed(data).servers}
+        assert {n for n, s in servers.items() if s.on_demand} == {resting}
+        assert {n: s.after for n, s in servers.items()} == {"a": (), "b": (), "c": ("a", "b")}
