@@ -16,6 +16,7 @@ from labctl.hosts.health import await_healthy, refuse_taken_port
 from labctl.hosts.work import Work
 from labctl.plan.ledger import confirm_unit, forget_units
 from labctl.plan.model import Action, Change, Kind, Reason
+from labctl.plan.observed import SeenUnit, UnitState
 from labctl.plan.order import needs
 from labctl.values import dataclass
 from labctl.workload import Start
@@ -79,7 +80,9 @@ def run_units(work: Work) -> None:
     running.settle()
     running.begin()
     running.stop_moving()
-    for change in running.changes:
+    for change in [c for c in running.changes if c.action is Action.STOP]:
+        running.end_turn(change)
+    for change in [c for c in running.changes if c.action is not Action.STOP]:
         running.activate(change)
     running.await_all()
 
@@ -124,12 +127,27 @@ class _Run:
                 self.work.step()
                 self.work.managers[old.record.manager].stop(old)
 
+    def end_turn(self, change: Change) -> None:
+        """Stop a member of an exclusive group, and see that it is gone, before another member starts."""
+        work, unit = self.work, self.work.units[change.name]
+        manager, ref, old = work.managers[unit.manager], work.ref(unit), work.old_ref(unit.name)
+        with work.making(change):
+            if old is not None and old.record is not None and (old.record.manager, old.id) != (unit.manager, unit.id):
+                work.managers[old.record.manager].forget(old)
+            manager.stop(ref)
+            if manager.observe([ref]).get(ref.name, SeenUnit(state=UnitState.ABSENT)).state.up:
+                raise HostError(_still_up(unit))
+            manager.create(ref)
+            work.save(confirm_unit(work.manifest, unit, ref.group, work.artefacts, work.digests))
+
     def activate(self, change: Change) -> None:
         """Make one unit's change, once everything that it needs is healthy."""
         work, unit = self.work, self.work.units[change.name]
         for needed in needs(unit, work.units.values()):
             self.await_one(needed.name)
-        broken = sorted(work.broken & {unit.project, *unit.files, *(n.name for n in needs(unit, work.units.values()))})
+        needed_names = {n.name for n in needs(unit, work.units.values())}
+        rivals = {u.name for u in work.units.values() if unit.turns and u.turns == unit.turns and u is not unit}
+        broken = sorted(work.broken & ({unit.project, *unit.files} | needed_names | rivals))
         if broken:
             work.skip(change, f"it needs `{broken[0]}`")
             return
@@ -196,6 +214,15 @@ class _Run:
     def _failed(self, change: Change, error: HostError) -> None:
         self.work.fail(change, error.diagnostic)
         self.work.finished(change)
+
+
+def _still_up(unit: Unit) -> Diagnostic:
+    return Diagnostic(
+        code="LAB150",
+        summary=f"`{unit.name}` still runs after it was stopped: nothing else of `{unit.turns}` was started",
+        path=unit.origin or None,
+        hint=f"see why: labctl logs {unit.name}",
+    )
 
 
 def _was_up(change: Change) -> bool:

@@ -12,7 +12,7 @@ from labctl.plan.model import Action, Change, HostPlan, Kind, Plan, Reason, Stat
 from labctl.plan.objects import compare_leftover_object, compare_object, object_name
 from labctl.plan.observed import Observed, SecretDigests, SeenHost
 from labctl.plan.order import start_order
-from labctl.plan.units import compare_leftover_unit, compare_unit
+from labctl.plan.units import compare_leftover_unit, compare_unit, taking_turns
 
 
 def diff(
@@ -70,7 +70,9 @@ def _diff_host(tree: Tree, seen: SeenHost, secrets: SecretDigests | None, *, dat
     content = [*_of(paths, Kind.MODEL), *_of(paths, Kind.SECRET), *_of(paths, Kind.FILE), *images]
     wanted = {u.name for u in tree.units}
     gone = [compare_leftover_unit(seen, name) for name in sorted(seen.manifest.units.keys() - wanted)]
-    units = [compare_unit(u, seen, artefacts, content, secrets) for u in start_order(tree.units)]
+    turns = taking_turns(tree.units)
+    units = [compare_unit(u, seen, artefacts, content, secrets, turns) for u in start_order(tree.units)]
+    units.sort(key=lambda change: change.action is not Action.STOP)
     leftovers = [
         compare_leftover(seen, path, entry, data=data)
         for path, entry in sorted(seen.manifest.entries.items())

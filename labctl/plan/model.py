@@ -73,6 +73,7 @@ class Reason(StrEnum):
     STARTING = "starting"
     ON_DEMAND = "on-demand"
     NOT_ENABLED = "not-enabled"
+    TURN = "turn"
     UNRECORDED = "unrecorded"
     MODEL_MISSING = "model-missing"
     MODEL_CORRUPT = "model-corrupt"

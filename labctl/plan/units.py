@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from labctl.artefact import Artefact, Manager, Unit
 from labctl.plan.digests import as_input, same_input
@@ -21,11 +21,18 @@ def compare_unit(
     artefacts: Mapping[str, Artefact],
     changes: Sequence[Change],
     secrets: SecretDigests | None,
+    turns: frozenset[str] = frozenset(),
 ) -> Change:
-    """Return the change of one wanted unit, given the changes of the host's files and images."""
+    """Return the change of one wanted unit, given the changes of the host's files and images.
+
+    ``turns`` are the exclusive groups of which a member is to run on the host.
+    """
     seen, record = host.units.get(unit.name, _ABSENT), host.manifest.units.get(unit.name)
     causes = _causes(unit, seen, record, artefacts, changes, secrets)
-    action, reason = _verdict(unit, seen, record, causes, changes)
+    if _out_of_turn(unit, seen, turns):
+        action, reason = Action.STOP, Reason.TURN
+    else:
+        action, reason = _verdict(unit, seen, record, causes, changes)
     return Change(
         host=unit.host,
         kind=Kind.UNIT,
@@ -34,9 +41,22 @@ def compare_unit(
         reason=reason,
         because=causes if action.changes else (),
         before=_state(seen),
-        after=State(unit=_wanted_state(unit, seen), digest=unit.fingerprint),
+        after=State(
+            unit=UnitState.STOPPED if action is Action.STOP else _wanted_state(unit, seen), digest=unit.fingerprint
+        ),
         origin=unit.origin,
     )
+
+
+def taking_turns(units: Iterable[Unit]) -> frozenset[str]:
+    """Return the exclusive groups of which one of these units is the member that runs."""
+    return frozenset(u.turns for u in units if u.turns is not None and u.start is Start.ALWAYS)
+
+
+def _out_of_turn(unit: Unit, seen: SeenUnit, turns: frozenset[str]) -> bool:
+    """Whether a unit runs while it is another one's turn. What runs in a cluster is stopped through its object."""
+    resting = unit.start is Start.ON_DEMAND and unit.turns in turns
+    return resting and seen.state.up and unit.manager is not Manager.KUBERNETES
 
 
 def compare_leftover_unit(host: SeenHost, name: str) -> Change:

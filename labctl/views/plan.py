@@ -42,6 +42,7 @@ REASONS: Final = {
     Reason.UNHEALTHY: "it runs but does not answer",
     Reason.STARTING: "still starting",
     Reason.ON_DEMAND: "runs on demand",
+    Reason.TURN: "another one of its group runs now",
     Reason.NOT_ENABLED: "it would not come back after a reboot",
     Reason.UNRECORDED: "it runs, but labctl did not start it",
     Reason.MODEL_MISSING: "removed by hand",

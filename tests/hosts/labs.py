@@ -49,6 +49,7 @@ class Program:
     port: int = 0
     after: tuple[str, ...] = ()
     start: Start = Start.ALWAYS
+    turns: str | None = None
     slow: float = 0
     command: str = ""
     secret: bool = False
@@ -131,6 +132,7 @@ class Lab:
             health=Health(path="/", interval=1, retries=1, timeout=1, start_period=program.start_period),
             check=f"http://127.0.0.1:{program.port}/" if program.port else None,
             start=program.start,
+            turns=program.turns,
         )
 
     def _conf(self) -> str:

@@ -95,6 +95,7 @@ def _unit(name: str, value: dict[str, Any]) -> Unit:
         files=tuple(value.get("files", ())),
         after=tuple(value.get("after", ())),
         start=Start(value.get("start", "always")),
+        turns=value.get("turns"),
     )
 
 
