@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from labctl.artefact import HostRoot, Manager, Tree, Unit
 from labctl.diagnostics import Diagnostic
@@ -41,6 +41,26 @@ class Ran:
         return "\n".join(text.splitlines()[-lines:])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """A program of the host that tells whether definition files are right.
+
+    Attributes:
+        argv: the program; run without a shell.
+        code, summary: of the diagnostic when it does not accept.
+        timeout: seconds.
+        names: if given, lines on standard error with one of these decide, and not the exit status.
+        ignore: a line with one of these does not count.
+    """
+
+    argv: tuple[str, ...]
+    code: str
+    summary: str
+    timeout: float = 120
+    names: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+
+
 class HostError(Exception):
     """Something on a host did not work. Carries the diagnostic."""
 
@@ -51,6 +71,31 @@ class HostError(Exception):
 
 class Stopped(Exception):  # noqa: N818 - not an error: somebody asked for it
     """Ctrl-C was pressed; raised between steps, never inside one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Me:
+    """Whom labctl's agent is on a host.
+
+    Attributes:
+        uid: effective user id.
+        home: that user's home folder.
+        process: a name that no other process, earlier or later, has.
+        name: the host's own name.
+        machine: ``x86_64``, ``aarch64``.
+        python: its Python's version.
+    """
+
+    uid: int
+    home: str
+    process: str
+    name: str
+    machine: str
+    python: str
+
+
+class LostError(HostError):
+    """There is no connection to the host (any more): nothing else can be done there."""
 
 
 class Shell(Protocol):
@@ -110,6 +155,25 @@ class Shell(Protocol):
 
     def whoami(self) -> str:
         """Return a name of this process that no other process, earlier or later, has."""
+        ...
+
+    def me(self) -> Me:
+        """Return who works on the host: user, home folder, the host's own name."""
+        ...
+
+    def call(
+        self,
+        operation: str,
+        values: Mapping[str, Any],
+        *,
+        body: bytes = b"",
+        event: Callable[[Mapping[str, Any]], None] | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> Mapping[str, Any]:
+        """Carry out an operation of the agent that takes long and tells of its progress: see ``labctl.agent``.
+
+        OSError as everywhere; ``labctl.agent.call.Refusal`` for what the operation itself refuses.
+        """
         ...
 
     def probe(self, url: str, timeout: float) -> int | None:
@@ -182,6 +246,10 @@ class UnitManager(Protocol):
 
     def validate(self, projects: Sequence[str]) -> None:
         """Check definition files (tree paths) before anything is activated."""
+        ...
+
+    def checks(self, projects: Sequence[str]) -> Sequence[Check]:
+        """Return the programs of the host that ``validate`` would run, for whoever runs them there."""
         ...
 
     def begin(self, refs: Sequence[Ref]) -> None:

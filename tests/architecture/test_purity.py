@@ -15,6 +15,7 @@ from tests.architecture.source import modules, tree
 
 ROOMS = {
     "__main__.py": "the program",
+    "agent": "runs on the hosts",
     "cli": "options, the terminal",
     "hosts": "looks at hosts and changes them",
     "client": "talks to the running lab",
