@@ -1,1 +1,1 @@
-"""Tests that run inside a real host (``tests/rig/host exec``): labctl against the host's own systemd and Docker."""
+"""Tests that run inside a real host (``tests/rig/lab pytest``): labctl against the host's own systemd and Docker."""

@@ -26,7 +26,7 @@ LAB = "rig"
 VALUE = 'it\'s a $ecret "quoted" \\ back`tick` #hash'
 
 if not os.environ.get("LABCTL_RIG_INSIDE"):
-    pytest.skip("runs inside tests/rig/host only", allow_module_level=True)
+    pytest.skip("runs inside tests/rig/lab only", allow_module_level=True)
 
 
 @dataclass
