@@ -110,6 +110,11 @@ def up(hosts: int) -> Rig:
     return Rig(Path(facts["dir"]), facts["net"], facts["subnet"], facts["registry"])
 
 
+def down() -> None:
+    """Power everything off and remove it."""
+    lab("down")
+
+
 def _facts() -> dict[str, str]:
     return dict(line.split("=", 1) for line in lab("env").splitlines())
 
@@ -131,7 +136,7 @@ def joined(config: pytest.Config, hosts: int) -> Rig:
     if found is None:
         ran = "leader" in {p.name for p in Path(_facts()["dir"]).glob("fs/lab*/leader")}
         if not ran and not os.environ.get("LABCTL_RIG_KEEP"):
-            config.add_cleanup(lambda: lab("down"))
+            config.add_cleanup(down)
     if found is None or found[1] < hosts:
         try:
             found = (up(hosts), hosts)
