@@ -7,6 +7,7 @@ Every step keeps its diagnostics; ``Loaded`` locates them in the file once, at t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,14 +93,33 @@ def _take(document: Document, folder: Path, *, only_schema: bool) -> Loaded:
     if lab.value is None or not lab.ok or only_schema:
         return Loaded(path=folder, diagnostics=lab.diagnostics)
     lock, damage = _lock(folder)
-    placed = resolve(lab.value, registry, OfflineKnowledge(lock.valid(lab.value.models)))
-    found = (*lab.diagnostics, *damage, *lock.stale(lab.value.models), *placed.diagnostics)
+    return _place(lab.value, registry, lock, folder, (*lab.diagnostics, *damage))
+
+
+def _place(lab: Lab, registry: Registry, lock: Lock, folder: Path, found: tuple[Diagnostic, ...]) -> Loaded:
+    """Take a valid lab to what it renders to."""
+    placed = resolve(lab, registry, OfflineKnowledge(lock.valid(lab.models)))
+    found = (*found, *lock.stale(lab.models), *placed.diagnostics)
     if placed.value is None or not placed.ok:
-        return Loaded(path=folder, diagnostics=found, lab=lab.value, placed=placed.value)
-    targets = {name: registry.target(host.target) for name, host in lab.value.hosts.items()}
+        return Loaded(path=folder, diagnostics=found, lab=lab, placed=placed.value)
+    targets = {name: registry.target(host.target) for name, host in lab.hosts.items()}
     rendered = render(placed.value, targets, Assets(folder).text)
     found = (*found, *rendered.diagnostics)
-    return Loaded(path=folder, diagnostics=found, lab=lab.value, placed=placed.value, rendered=rendered.value)
+    return Loaded(path=folder, diagnostics=found, lab=lab, placed=placed.value, rendered=rendered.value)
+
+
+def with_active(loaded: Loaded, active: Mapping[str, str]) -> Loaded:
+    """Return a lab as if its file said ``active:`` so for these exclusive groups. Its diagnostics stay as they are."""
+    if not active or loaded.lab is None or loaded.rendered is None:
+        return loaded
+    groups = {
+        name: group.model_copy(update={"active": active.get(name, group.active)})
+        for name, group in loaded.lab.groups.items()
+    }
+    lab = loaded.lab.model_copy(update={"groups": groups})
+    lock, _ = _lock(loaded.path)
+    again = _place(lab, Registry(), lock, loaded.path, ())
+    return replace(loaded, lab=again.lab, placed=again.placed, rendered=again.rendered)
 
 
 def _lock(folder: Path) -> tuple[Lock, tuple[Diagnostic, ...]]:

@@ -26,7 +26,8 @@ AUDIT: Final = "audit.jsonl"
 LOCK: Final = "lock"
 BACKUP: Final = "backup"
 GENERATED: Final = "secrets/generated.env"
-OWN: Final = (MANIFEST, KEY, AUDIT, LOCK)
+TURNS: Final = "turns.json"
+OWN: Final = (MANIFEST, KEY, AUDIT, LOCK, TURNS)
 KEY_BYTES: Final = 32
 LOCK_POLL: Final = 0.2
 """Seconds between two looks at a lock that somebody else holds."""
