@@ -15,15 +15,15 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 
+from labctl.agent.call import Refusal
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from email.message import Message
     from typing import IO, Any
 
     Notes = dict[str, Any]
 
-from labctl.agent.call import Refusal
-
+UNAVAILABLE = "unavailable"
 TIMEOUT = 30.0
 """Seconds without a byte before an attempt is given up."""
 CHUNK = 1 << 20
@@ -118,16 +118,14 @@ class Download:
     """
 
     def __init__(self, url: str, token: str, part: Part, sha256: str | None) -> None:
-        self.have, self.total, self.linked = 0, None, None
+        self.have = 0
+        self.total: int | None = None
+        self.linked: str | None = None
         self._url, self._token, self._part, self._sha256 = url, token, part, sha256
         self._notes = part.notes()
         self._response: Any = None
         if self._resumable():
             self.have = part.size()
-
-    have: int
-    total: int | None
-    linked: str | None
 
     @contextlib.contextmanager
     def opened(self, size: int | None) -> Iterator[None]:
@@ -173,7 +171,7 @@ class Download:
         except (OSError, http.client.HTTPException) as error:
             raise _failed(error) from error
         except ValueError as error:
-            raise Refusal("unavailable", {"why": str(error)}) from error
+            raise Refusal(UNAVAILABLE, {"why": str(error)}) from error
 
     def _headers(self) -> dict[str, str]:
         headers = {"Accept-Encoding": "identity", "User-Agent": "labctl"}
@@ -192,15 +190,15 @@ class Download:
             return Retry("the server has another version of the file")
         why = f"HTTP {status} {error.reason}".rstrip()
         if status in FINAL or (status < 500 and status not in PASSING):
-            return Refusal("unavailable", {"why": why})
+            return Refusal(UNAVAILABLE, {"why": why})
         after = error.headers.get("Retry-After") or ""
         return Retry(why, float(after) if after.isdecimal() else 0)
 
     def _understand(self, response: Any, size: int | None) -> None:
         """Find out what the answer is: the rest or the whole, and of how much."""
-        headers: Message = response.headers
+        headers: http.client.HTTPMessage = response.headers
         if (headers.get("Content-Encoding") or "identity").lower() != "identity":
-            raise Refusal("unavailable", {"why": f"the server sends it as {headers['Content-Encoding']}"})
+            raise Refusal(UNAVAILABLE, {"why": f"the server sends it as {headers['Content-Encoding']}"})
         length = headers.get("Content-Length") or ""
         self.total = int(length) if length.isdecimal() else size
         if response.status == PARTIAL:
@@ -216,7 +214,7 @@ class Download:
             }
         )
 
-    def _continue(self, headers: Message) -> None:
+    def _continue(self, headers: http.client.HTTPMessage) -> None:
         """Check that the rest is of the same version and begins where it has to."""
         found = _RANGE.fullmatch((headers.get("Content-Range") or "").strip())
         known = self._notes.get("etag") if self._notes.get("url") == self._url else None
@@ -240,12 +238,18 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         self._origin, self._token = _origin(url), token
         self.linked: str | None = None
 
-    def redirect_request(  # noqa: PLR0913 - the base class's
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
     ) -> urllib.request.Request | None:
         """Return the next request."""
         if urllib.parse.urlsplit(newurl).scheme not in {"http", "https"}:
-            raise Refusal("unavailable", {"why": "it was redirected to something that is no web address"})
+            raise Refusal(UNAVAILABLE, {"why": "it was redirected to something that is no web address"})
         digest = (headers.get("X-Linked-Etag") or "").strip('"')
         if _SHA256.fullmatch(digest):
             self.linked = digest
@@ -282,7 +286,7 @@ def _failed(error: Exception) -> Exception:
     no_trust = isinstance(error, ssl.SSLCertVerificationError)
     no_way = isinstance(error, OSError) and error.errno in {errno.EACCES, errno.EPERM}
     if no_name or no_trust or no_way:
-        return Refusal("unavailable", {"why": _spoken(error)})
+        return Refusal(UNAVAILABLE, {"why": _spoken(error)})
     return Retry(_spoken(error))
 
 

@@ -1,8 +1,8 @@
 """Fetching a file to its place: once, resumed where it broke off, verified, and there only when it is whole.
 
-A download is written to ``NAME.part`` beside its place; ``NAME.part.json`` remembers which version of the file it is, so
-that two versions are never glued together. Who fetches holds the operating system's lock on the part: two labs with one
-models folder load one model once. A file of the host itself is hard-linked where that is possible.
+A download is written to ``NAME.part`` beside its place; ``NAME.part.json`` remembers which version of the file it is,
+so that two versions are never glued together. Who fetches holds the operating system's lock on the part: two labs
+with one models folder load one model once. A file of the host itself is hard-linked where that is possible.
 """
 
 from __future__ import annotations
@@ -10,15 +10,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import time
 import urllib.parse
 from collections.abc import Iterator
 
 from labctl.agent.call import Call, Refusal, Reply, answer
-from labctl.agent.download import Download, Part, Retry
+from labctl.agent.download import UNAVAILABLE, Download, Part, Retry
 from labctl.agent.files import sha256, sync_folder, temporary
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO
+
+NO_SPACE = "no space"
+WRONG = "wrong"
 ATTEMPTS = 5
 """Attempts in a row without a single new byte."""
 PAUSE = 0.5
@@ -101,7 +108,7 @@ class _Fetching:
     def _from_disk(self, source: str) -> Reply:
         """Hard-link, or copy where the file system does not allow that."""
         if not os.path.isfile(source):
-            raise Refusal("unavailable", {"why": f"`{source}` is not a file on this host"})
+            raise Refusal(UNAVAILABLE, {"why": f"`{source}` is not a file on this host"})
         beside = temporary(self._place)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(beside)
@@ -137,19 +144,20 @@ class _Fetching:
             most, left = max(most, self._part.size()), ATTEMPTS - 1 if grown else left - 1
             if left:
                 self._pause(min(max(wait, PAUSE * 2 ** (ATTEMPTS - 1 - left)), LONGEST_PAUSE))
-        raise Refusal("unavailable", {"why": problem})
+        raise Refusal(UNAVAILABLE, {"why": problem})
 
     def _download(self, url: str) -> Reply:
         """Make one attempt, or find out that the part is whole already."""
         download = Download(url, str(self._values.get("token") or ""), self._part, self._wanted)
         resumed = download.have
-        if not (resumed and resumed == self._size and self._wanted):
+        if resumed and resumed == self._size and self._wanted:
+            digest = sha256(self._part.path, self._call)
+        else:
             with download.opened(self._size):
                 self._check_length(download.total)
                 self._need_space((download.total or 0) - download.have)
                 resumed = download.have
-                self._receive(download)
-        digest = sha256(self._part.path, self._call)
+                digest = self._receive(download)
         wrong = self._complaint(self._part.size(), digest, download.linked)
         if wrong and resumed:
             self._part.restart()
@@ -157,20 +165,31 @@ class _Fetching:
             raise Retry(message)
         return self._finish(self._part.path, digest, download.linked)
 
-    def _receive(self, download: Download) -> None:
-        with self._writing(self._part.path, "ab" if download.have else "wb") as file:
-            done = download.have
+    def _receive(self, download: Download) -> str:
+        """Take what arrives. Returns the SHA-256 of the whole file."""
+        digest, done = hashlib.sha256(), download.have
+        if done:
+            self._hash_part(digest)
+        with self._writing(self._part.path, "ab" if done else "wb") as file:
             for chunk in download.chunks():
                 file.write(chunk)
+                digest.update(chunk)
                 done += len(chunk)
                 self._report(done, download.total)
                 self._call.check()
         if download.total is not None and done != download.total:
             message = f"the connection ended after {done} of {download.total} bytes"
             raise Retry(message)
+        return digest.hexdigest()
+
+    def _hash_part(self, digest: hashlib._Hash) -> None:
+        with open(self._part.path, "rb") as file:
+            while chunk := file.read(CHUNK):
+                self._call.check()
+                digest.update(chunk)
 
     @contextlib.contextmanager
-    def _writing(self, path: str, how: str) -> Iterator[_File]:
+    def _writing(self, path: str, how: str) -> Iterator[IO[bytes]]:
         """Write, and have it on disk at the end; a full disk is no error of the operating system's."""
         try:
             with open(path, how) as file:
@@ -182,7 +201,7 @@ class _Fetching:
                     os.fsync(file.fileno())
         except OSError as error:
             if error.errno in FULL:
-                raise Refusal("no space", {"more": None, "free": self._free()}) from error
+                raise Refusal(NO_SPACE, {"more": None, "free": self._free()}) from error
             raise
 
     def _finish(self, path: str, digest: str | None, linked: str | None = None) -> Reply:
@@ -190,7 +209,7 @@ class _Fetching:
         wrong = self._complaint(os.path.getsize(path), digest, linked)
         if wrong:
             self._part.discard()
-            raise Refusal("wrong", {"why": wrong})
+            raise Refusal(WRONG, {"why": wrong})
         os.replace(path, self._place)
         self._part.forget()
         sync_folder(os.path.dirname(self._place))
@@ -213,12 +232,12 @@ class _Fetching:
     def _check_length(self, total: int | None) -> None:
         if total is not None and self._size is not None and total != self._size:
             self._part.discard()
-            raise Refusal("wrong", {"why": f"it has {total} bytes, not {self._size}"})
+            raise Refusal(WRONG, {"why": f"it has {total} bytes, not {self._size}"})
 
     def _need_space(self, more: int) -> None:
         free = self._free()
         if more + RESERVE > free:
-            raise Refusal("no space", {"more": more, "free": free})
+            raise Refusal(NO_SPACE, {"more": more, "free": free})
 
     def _free(self) -> int:
         found = os.statvfs(os.path.dirname(self._place))
@@ -254,11 +273,3 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns
-
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from io import BufferedReader, BufferedWriter, FileIO
-    from typing import IO, Any
-
-    _File = IO[Any] | BufferedReader | BufferedWriter | FileIO

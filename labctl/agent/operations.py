@@ -41,4 +41,5 @@ OPERATIONS: Mapping[str, Operation] = {
     "alive": Operation("processes", "alive", changes=False),
     "whoami": Operation("processes", "whoami", changes=False),
     "probe": Operation("web", "probe", changes=False),
+    "fetch": Operation("fetch", "fetch", changes=True),
 }

@@ -57,7 +57,7 @@ def _fetch_source(work: Work, group: list[Change], lock: threading.Lock) -> None
             model, place = _model(work, change), work.site.at(change.name)
             source = model if first is None else replace(model, url=PurePosixPath(first).as_uri())
             work.site.shell.make_folders(str(PurePosixPath(place).parent))
-            fetched = fetch(source, place, work.emit, work.check)
+            fetched = fetch(work.site.shell, source, place, work.emit, work.check)
             first = place
             with lock:
                 _confirm_model(work, change.name, fetched)
@@ -152,7 +152,7 @@ def prune(work: Work) -> None:
             with work.making(change):
                 work.site.shell.remove([work.site.at(change.name)])
                 if change.kind is Kind.MODEL:
-                    remove_parts(work.site.at(change.name))
+                    remove_parts(work.site.shell, work.site.at(change.name))
                 removed.append(change.name)
     manifest = forget_paths(work.manifest, removed)
     for change in [c for c in work.todo(Kind.IMAGE) if c.action is Action.DELETE]:

@@ -11,16 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from labctl.agent import fetch as agent
 from labctl.artefact import HostRoot, ModelFile, Tree
-from labctl.hosts import fleet, models
+from labctl.hosts import fleet
 from labctl.hosts.base import HostError, Stopped
 from labctl.hosts.events import Event, Progress
+from labctl.hosts.local import LocalShell
 from labctl.hosts.models import address_of, fetch
 from labctl.plan.diff import diff
 from labctl.plan.model import Action, Reason
 from labctl.secrets import Secrets
 
 CONTENT = bytes(range(256)) * 20_000
+HERE = LocalShell()
 SHA = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -83,7 +86,9 @@ def nothing(_: Event) -> None:
 
 def test_a_whole_file(server: Server, tmp_path: Path) -> None:
     events: list[Event] = []
-    fetched = fetch(model(server.url, sha256=SHA, size=len(CONTENT)), str(tmp_path / "m"), events.append, lambda: None)
+    fetched = fetch(
+        HERE, model(server.url, sha256=SHA, size=len(CONTENT)), str(tmp_path / "m"), events.append, lambda: None
+    )
     assert (tmp_path / "m").read_bytes() == CONTENT
     assert (fetched.digest, fetched.size) == (SHA, len(CONTENT))
     assert [p.name for p in tmp_path.iterdir()] == ["m"]
@@ -94,7 +99,7 @@ def test_a_whole_file(server: Server, tmp_path: Path) -> None:
 
 def test_a_broken_connection_is_resumed(server: Server, tmp_path: Path) -> None:
     server.breaks = [1_000_000, 2_000_000]
-    fetch(model(server.url, sha256=SHA), str(tmp_path / "m"), nothing, lambda: None)
+    fetch(HERE, model(server.url, sha256=SHA), str(tmp_path / "m"), nothing, lambda: None)
     assert (tmp_path / "m").read_bytes() == CONTENT
     assert server.asked == ["", "bytes=1000000-", "bytes=3000000-"]
 
@@ -109,11 +114,11 @@ def test_a_stopped_download_is_resumed_by_the_next_apply(server: Server, tmp_pat
             raise Stopped
 
     with pytest.raises(Stopped):
-        fetch(model(server.url), str(tmp_path / "m"), nothing, stop)
+        fetch(HERE, model(server.url), str(tmp_path / "m"), nothing, stop)
     part = (tmp_path / "m.part").stat().st_size
     assert 0 < part < len(CONTENT)
     assert not (tmp_path / "m").exists()
-    assert fetch(model(server.url), str(tmp_path / "m"), nothing, lambda: None).digest == SHA
+    assert fetch(HERE, model(server.url), str(tmp_path / "m"), nothing, lambda: None).digest == SHA
     assert server.asked[-1] == f"bytes={part}-"
 
 
@@ -121,9 +126,9 @@ def test_two_versions_are_never_glued_together(server: Server, tmp_path: Path) -
     server.breaks = [1_000_000]
     server.status = 200
     with pytest.raises(Stopped):
-        fetch(model(server.url), str(tmp_path / "m"), nothing, _stop_after(3))
+        fetch(HERE, model(server.url), str(tmp_path / "m"), nothing, _stop_after(3))
     server.content, server.etag = CONTENT[::-1], '"v2"'
-    fetch(model(server.url), str(tmp_path / "m"), nothing, lambda: None)
+    fetch(HERE, model(server.url), str(tmp_path / "m"), nothing, lambda: None)
     assert (tmp_path / "m").read_bytes() == CONTENT[::-1]
 
 
@@ -140,42 +145,42 @@ def _stop_after(looks: int) -> Callable[[], None]:
 
 def test_a_wrong_digest_leaves_nothing(server: Server, tmp_path: Path) -> None:
     with pytest.raises(HostError, match="LAB122"):
-        fetch(model(server.url, sha256="0" * 64), str(tmp_path / "m"), nothing, lambda: None)
+        fetch(HERE, model(server.url, sha256="0" * 64), str(tmp_path / "m"), nothing, lambda: None)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_wrong_size_leaves_nothing(server: Server, tmp_path: Path) -> None:
     with pytest.raises(HostError, match="LAB122"):
-        fetch(model(server.url, size=7), str(tmp_path / "m"), nothing, lambda: None)
+        fetch(HERE, model(server.url, size=7), str(tmp_path / "m"), nothing, lambda: None)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_file_is_asked_for_once(server: Server, tmp_path: Path) -> None:
     server.status = 404
     with pytest.raises(HostError, match=r"LAB120.*404"):
-        fetch(model(server.url), str(tmp_path / "m"), nothing, lambda: None)
+        fetch(HERE, model(server.url), str(tmp_path / "m"), nothing, lambda: None)
     assert server.asked == [""]
 
 
 def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "ATTEMPTS", 2)
+    monkeypatch.setattr(agent, "ATTEMPTS", 2)
     server.status = 503
     with pytest.raises(HostError, match=r"LAB120.*503"):
-        fetch(model(server.url), str(tmp_path / "m"), nothing, lambda: None)
+        fetch(HERE, model(server.url), str(tmp_path / "m"), nothing, lambda: None)
     assert server.asked == ["", ""]
 
 
 def test_no_space(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "RESERVE", 1 << 60)
+    monkeypatch.setattr(agent, "RESERVE", 1 << 60)
     with pytest.raises(HostError, match="LAB121"):
-        fetch(model(server.url), str(tmp_path / "m"), nothing, lambda: None)
+        fetch(HERE, model(server.url), str(tmp_path / "m"), nothing, lambda: None)
     assert not (tmp_path / "m").exists()
 
 
 def test_a_local_file_is_linked(tmp_path: Path) -> None:
     source = tmp_path / "with space.gguf"
     source.write_bytes(CONTENT)
-    fetched = fetch(model(source.as_uri(), sha256=SHA), str(tmp_path / "m"), nothing, lambda: None)
+    fetched = fetch(HERE, model(source.as_uri(), sha256=SHA), str(tmp_path / "m"), nothing, lambda: None)
     assert (tmp_path / "m").samefile(source)
     assert fetched.digest == SHA
 
@@ -188,7 +193,7 @@ def test_a_local_file_is_copied_across_file_systems(tmp_path: Path, monkeypatch:
         raise OSError(18, "Invalid cross-device link")
 
     monkeypatch.setattr("os.link", refuse)
-    fetch(model(source.as_uri(), sha256=SHA), str(tmp_path / "m"), nothing, lambda: None)
+    fetch(HERE, model(source.as_uri(), sha256=SHA), str(tmp_path / "m"), nothing, lambda: None)
     assert not (tmp_path / "m").samefile(source)
     assert (tmp_path / "m").read_bytes() == CONTENT
 
