@@ -26,12 +26,12 @@ LAST_LINES: Final = 20
 
 
 def validate(work: Work) -> None:
-    """Let each manager check its changed definition files; what it refuses is not activated."""
+    """Let managers check changed files that no program of the host has checked; what they refuse is not activated."""
     changed = {c.name for c in work.todo(Kind.FILE) if c.action is not Action.DELETE}
     for name in sorted({u.manager for u in work.units.values()}):
         mine = [u for u in work.units.values() if u.manager == name]
         projects = sorted({u.project for u in mine} & changed)
-        if not projects:
+        if not projects or work.managers[name].checks(projects):
             continue
         try:
             work.managers[name].validate(projects)

@@ -15,7 +15,8 @@ from ruamel.yaml.error import YAMLError
 
 from labctl.artefact import Manager, Unit
 from labctl.diagnostics import Diagnostic
-from labctl.hosts.base import HostError, Ran, Ref, Site, finished
+from labctl.hosts.base import Check, HostError, Ran, Ref, Site, finished
+from labctl.hosts.checks import run_checks
 from labctl.plan.observed import SeenUnit, UnitState
 
 FINGERPRINT: Final = "labctl.fingerprint"
@@ -63,16 +64,19 @@ class ComposeManager:
 
     def validate(self, projects: Sequence[str]) -> None:
         """Let compose check each file."""
-        for project in projects:
-            ran = self._compose(project, "config", "--quiet", timeout=60)
-            if not ran.ok:
-                raise HostError(
-                    Diagnostic(
-                        code="LAB111",
-                        summary=f"docker compose does not accept `{self._site.at(project)}`",
-                        detail=ran.tail(),
-                    )
-                )
+        run_checks(self._site.shell, self.checks(projects))
+
+    def checks(self, projects: Sequence[str]) -> Sequence[Check]:
+        """Compose reads each file, and what it names, as it would to start it."""
+        return [
+            Check(
+                argv=("docker", "compose", "--file", self._site.at(project), "config", "--quiet"),
+                code="LAB111",
+                summary=f"docker compose on `{self._site.host}` does not accept `{project}`",
+                timeout=60,
+            )
+            for project in projects
+        ]
 
     def begin(self, refs: Sequence[Ref]) -> None:
         """Nothing to announce: compose reads its file every time."""

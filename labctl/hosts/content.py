@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Final
 
-from labctl.artefact import File, Format, ModelFile, SecretFile
+from labctl.artefact import File, ModelFile
 from labctl.diagnostics import Diagnostic
-from labctl.emit import EmitError, env
 from labctl.hosts import images
-from labctl.hosts.base import HostError
+from labctl.hosts.base import Check, HostError
+from labctl.hosts.checks import tolerating
+from labctl.hosts.connect import managers_of
 from labctl.hosts.events import LogLine
 from labctl.hosts.models import Fetched, fetch, remove_parts
+from labctl.hosts.place import Item, Load, staged
 from labctl.hosts.state import BACKUP
 from labctl.hosts.work import Work
 from labctl.plan.digests import context
-from labctl.plan.ledger import announce, confirm_path, forget_paths
+from labctl.plan.ledger import announce, confirm_path, forget_paths, withdraw
 from labctl.plan.model import Action, Change, Kind, Reason
 from labctl.plan.observed import FileType, Manifest
-from labctl.secrets import Secrets
 
 DOWNLOADS: Final = 3
 """Model files fetched at the same time."""
@@ -34,7 +35,7 @@ def announce_all(work: Work) -> None:
     folders = _missing_folders(work, [work.site.at(c.name) for c in writes])
     manifest = announce(work.manifest, work.changes, work.artefacts, work.units, work.groups, work.digests)
     known = tuple(sorted({*manifest.folders, *folders}))
-    work.save(replace(manifest, folders=known))
+    work.save(replace(manifest, folders=known, generation=0 if work.todo(*Kind) else manifest.generation))
 
 
 def fetch_models(work: Work) -> None:
@@ -74,29 +75,77 @@ def _model(work: Work, change: Change) -> ModelFile:
     return artefact
 
 
-def write_files(work: Work, kind: Kind) -> None:
-    """Write secret files or files, then confirm them."""
-    written = []
-    for change in work.todo(kind):
-        if change.action is Action.DELETE:
-            continue
-        with work.making(change):
-            _write(work, change)
-            written.append(change.name)
+def place_files(work: Work) -> None:
+    """Put secret files and files in place, all of them or, when a check on the host refuses them, none."""
+    changes = [c for c in work.todo(Kind.SECRET, Kind.FILE) if c.action is not Action.DELETE]
+    items = dict(_items(work, changes))
+    if not items:
+        return
+    try:
+        failed = work.placer.place(_load(work, items), work.step)
+    except HostError:
+        work.save(withdraw(work.manifest, work.initial, changes))
+        raise
+    written = [path for path in items if path not in failed]
+    for change in [c for c in changes if c.name in items]:
+        _placed(work, change, failed.get(change.name))
     manifest = work.manifest
     for path in written:
         manifest = confirm_path(manifest, path)
     work.save(manifest)
 
 
-def _write(work: Work, change: Change) -> None:
-    artefact, place = work.artefacts[change.name], work.site.at(change.name)
-    if isinstance(artefact, ModelFile):
-        raise TypeError(change.name)
-    content = artefact.content if isinstance(artefact, File) else secret_content(artefact, work.secrets)
-    _make_way(work, change, place)
-    work.site.shell.make_folders(str(PurePosixPath(place).parent))
-    work.site.shell.write(place, content, artefact.mode)
+def _items(work: Work, changes: Iterable[Change]) -> Iterator[tuple[str, Item]]:
+    """Yield what is to be put in place, with its content; what cannot be is recorded as failed."""
+    for change in changes:
+        artefact = work.artefacts[change.name]
+        if isinstance(artefact, ModelFile):
+            raise TypeError(change.name)
+        work.started(change)
+        try:
+            _make_way(work, change, work.site.at(change.name))
+            content = artefact.content if isinstance(artefact, File) else work.secret(artefact)
+        except HostError as error:
+            work.fail(change, error.diagnostic)
+            work.finished(change)
+        except OSError as error:
+            _placed(work, change, f"{error.filename or change.name}: {error.strerror or error}")
+        else:
+            secret = not isinstance(artefact, File)
+            yield change.name, Item(path=change.name, content=content, mode=artefact.mode, secret=secret)
+
+
+def _placed(work: Work, change: Change, problem: str | None) -> None:
+    if problem is None:
+        work.done.append(change.address)
+    else:
+        summary = f"`{change.address}` could not be changed"
+        work.fail(change, Diagnostic(code="LAB107", summary=summary, detail=problem, path=change.origin or None))
+    work.finished(change)
+
+
+def _load(work: Work, items: Mapping[str, Item]) -> Load:
+    """Return the files with the checks that managers make of those among them which define units."""
+    managers = managers_of(replace(work.site, folder=staged(work.site)))
+    checks: list[Check] = []
+    seen_by_checks: set[str] = set()
+    for name in sorted({u.manager for u in work.units.values()}):
+        projects = sorted({u.project for u in work.units.values() if u.manager == name} & items.keys())
+        found = managers[name].checks(projects) if projects else ()
+        checks += found
+        seen_by_checks |= {str(PurePosixPath(p).parent) for p in projects if found}
+    coming = [work.site.at(path) for path in items]
+    links = [p for p, a in work.artefacts.items() if _beside(p, seen_by_checks) and not isinstance(a, ModelFile)]
+    return Load(
+        items=tuple(items.values()),
+        links=tuple(path for path in links if path not in items),
+        checks=tuple(tolerating(checks, coming)),
+    )
+
+
+def _beside(path: str, folders: set[str]) -> bool:
+    """Whether a path lies in or below one of some folders."""
+    return any(str(parent) in folders for parent in PurePosixPath(path).parents)
 
 
 def _make_way(work: Work, change: Change, place: str) -> None:
@@ -112,17 +161,6 @@ def _make_way(work: Work, change: Change, place: str) -> None:
         work.site.shell.make_folders(str(PurePosixPath(copy).parent))
         work.site.shell.write(copy, old, 0o600)
         work.emit(LogLine(host=change.host, unit="", text=f"kept what was at {place} as {copy}"))
-
-
-def secret_content(secret: SecretFile, secrets: Secrets) -> bytes:
-    """Return what is written to a secret file. HostError (LAB109) for a value that cannot be written."""
-    values = {name: secrets.join(text) for name, text in secret.entries.items()}
-    if secret.format is Format.RAW:
-        return "".join(values.values()).encode()
-    try:
-        return env.dump(values).encode()
-    except EmitError as error:
-        raise HostError(Diagnostic(code="LAB109", summary=str(error), path=secret.origin or None)) from error
 
 
 def build_images(work: Work) -> None:

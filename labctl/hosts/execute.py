@@ -11,23 +11,17 @@ from labctl.diagnostics import Diagnostic
 from labctl.hosts import activate, content
 from labctl.hosts.base import Emit, HostError, Outcome, Site, Stopped
 from labctl.hosts.events import HostDone, HostFailed, HostStarted
+from labctl.hosts.generations import Kept, drop_all, keep
 from labctl.hosts.observe import Managers
+from labctl.hosts.place import DirectPlacer, Placer, close_staging
 from labctl.hosts.state import OWN, audit, read_manifest
 from labctl.hosts.work import Work
-from labctl.plan.model import Change, Kind
+from labctl.plan.model import Change
 from labctl.plan.observed import SecretDigests
 from labctl.secrets import Secrets
 from labctl.values import dataclass
 
 Step = Callable[[Work], None]
-
-
-def _secrets(work: Work) -> None:
-    content.write_files(work, Kind.SECRET)
-
-
-def _files(work: Work) -> None:
-    content.write_files(work, Kind.FILE)
 
 
 def _retire(work: Work) -> None:
@@ -49,10 +43,9 @@ def _verify(work: Work) -> None:
 STEPS: Final[Sequence[Step]] = (
     content.announce_all,  # first: whatever happens from here on, the manifest knows of it
     content.fetch_models,  # slow and harmless: nothing that runs is touched yet
-    _secrets,  # before files: validation of a compose file reads its env files
-    _files,
+    content.place_files,  # checked on the host before the first is replaced: what is refused changes nothing
     content.build_images,  # after files: they are the build context
-    activate.validate,  # before anything is stopped
+    activate.validate,  # of those that read files only where they belong; before anything is stopped
     _retire,  # before anything starts: it may hold ports and memory
     activate.run_units,
     activate.adopt_units,
@@ -74,6 +67,11 @@ class SiteExecutor:
     plan_digest: str = ""
     destroy: bool = False
     data: bool = False
+    placer: Placer | None = None
+    """None: files are written through the shell."""
+    kept: Kept | None = None
+    whole: bool = True
+    """The changes are all that there is to do on this host: afterwards it is what the lab says."""
     check: Callable[[], None] = field(default=lambda: None)
 
     def execute(self, changes: Sequence[Change], tree: Tree, emit: Emit) -> Outcome:
@@ -87,6 +85,8 @@ class SiteExecutor:
             secrets=self.secrets,
             digests=self.digests,
             manifest=read_manifest(self.site),
+            placer=self.placer or DirectPlacer(self.site),
+            kept=self.kept,
             emit=emit,
             check=self.check,
             destroy=self.destroy,
@@ -123,15 +123,25 @@ class SiteExecutor:
         if self.destroy and outcome.ok and not work.manifest.entries:
             self._vanish(work)
         else:
-            if outcome.ok:
-                work.save(replace(work.manifest, lab=self.lab, lab_digest=self.lab_digest))
+            if outcome.ok and self.whole and not self.destroy:
+                self._keep(work)
             audit(self.site, entry)
         work.emit(_last_event(outcome))
+
+    def _keep(self, work: Work) -> None:
+        """Keep what the host is now as a generation, unless it was one already."""
+        number = work.initial.generation
+        if work.done or not number:
+            tree, digests = work.tree, self.digests
+            number = keep(self.site, tree, digests, lab=self.lab, lab_digest=self.lab_digest)
+        work.save(replace(work.manifest, lab=self.lab, lab_digest=self.lab_digest, generation=number))
 
     def _vanish(self, work: Work) -> None:
         """Remove labctl's own files and folders; the lock goes last, by its holder."""
         shell = self.site.shell
         shell.remove(self.site.state(name) for name in OWN)
+        drop_all(self.site)
+        close_staging(self.site)
         for folder in sorted({*work.manifest.folders, self.site.state("").rstrip("/")}, reverse=True):
             shell.remove_empty(folder)
 

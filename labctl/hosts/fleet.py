@@ -13,7 +13,7 @@ from labctl.artefact import HostRoot, SecretFile, Tree, Unit
 from labctl.diagnostics import Diagnostic, ExitCode
 from labctl.hosts.base import Emit, HostError, Outcome, Ref, Site, Stopped
 from labctl.hosts.connect import connect, managers_of
-from labctl.hosts.content import secret_content
+from labctl.hosts.secret_files import secret_content
 from labctl.hosts.events import Event, HostFailed, HostPhase, Phase
 from labctl.hosts.execute import SiteExecutor
 from labctl.hosts.observe import SiteObserver

@@ -20,7 +20,7 @@ from typing import Any, Final, cast
 
 from labctl.artefact import Manager, Unit
 from labctl.diagnostics import Diagnostic
-from labctl.hosts.base import HostError, Ref, Site, finished
+from labctl.hosts.base import Check, HostError, Ref, Site, finished
 from labctl.hosts.supervisor_conf import SupervisorConf
 from labctl.plan.observed import SeenUnit, UnitState
 
@@ -85,6 +85,10 @@ class SupervisorManager:
             problem = self._conf(project).problem
             if problem:
                 raise HostError(_invalid(self._site.at(project), problem))
+
+    def checks(self, projects: Sequence[str]) -> Sequence[Check]:  # noqa: ARG002 - part of the protocol
+        """No program: ``validate`` reads the files itself."""
+        return ()
 
     def begin(self, refs: Sequence[Ref]) -> None:
         """Start the daemon where it does not run. Programs are re-read one by one, by ``start`` and ``create``."""

@@ -9,7 +9,8 @@ from typing import Final
 
 from labctl.artefact import Manager, Unit
 from labctl.diagnostics import Diagnostic
-from labctl.hosts.base import HostError, Ran, Ref, Site, finished
+from labctl.hosts.base import Check, HostError, Ran, Ref, Site, finished
+from labctl.hosts.checks import run_checks
 from labctl.plan.observed import SeenUnit, UnitState
 from labctl.workload import Start
 
@@ -61,18 +62,22 @@ class SystemdManager:
         return {ref.name: finished(ref, _seen(block), "exited") for ref, block in zip(refs, blocks, strict=True)}
 
     def validate(self, projects: Sequence[str]) -> None:
-        """Let systemd check the files. It exits with 0 for unknown keys: any complaint about these files counts."""
-        paths = [self._site.at(p) for p in projects]
-        if not paths:
-            return
+        """Let systemd check the files."""
+        run_checks(self._site.shell, self.checks(projects))
+
+    def checks(self, projects: Sequence[str]) -> Sequence[Check]:
+        """Systemd checks all at once. It exits with 0 for unknown keys: any complaint about these files counts."""
+        if not projects:
+            return []
         mode = ["--user"] if self._user else []
-        ran = self._site.shell.run(["systemd-analyze", *mode, "verify", "--man=no", *paths], timeout=120)
-        names = tuple(PurePosixPath(p).name for p in projects)
-        complaints = [line for line in ran.err.splitlines() if any(name in line for name in names)]
-        if complaints:
-            raise HostError(
-                Diagnostic(code="LAB113", summary="systemd does not accept a unit file", detail="\n".join(complaints))
+        return [
+            Check(
+                argv=("systemd-analyze", *mode, "verify", "--man=no", *(self._site.at(p) for p in projects)),
+                code="LAB113",
+                summary=f"systemd on `{self._site.host}` does not accept a unit file",
+                names=tuple(PurePosixPath(p).name for p in projects),
             )
+        ]
 
     def begin(self, refs: Sequence[Ref]) -> None:
         """Make systemd read its unit files again."""

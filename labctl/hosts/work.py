@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from dataclasses import field, replace
 from typing import Final
 
-from labctl.artefact import Artefact, Tree, Unit
+from labctl.artefact import Artefact, SecretFile, Tree, Unit
 from labctl.diagnostics import Diagnostic
 from labctl.hosts.base import Emit, HostError, Outcome, Ref, Site, Stopped, UnitManager
 from labctl.hosts.events import ChangeDone, ChangeStarted, LogLine
+from labctl.hosts.generations import Kept
 from labctl.hosts.observe import refs_of
+from labctl.hosts.place import Placer
+from labctl.hosts.secret_files import secret_content
 from labctl.hosts.state import write_manifest
 from labctl.plan.model import Change, Kind
 from labctl.plan.observed import Manifest, SecretDigests, UnitRecord
@@ -43,6 +46,7 @@ class Work:
     secrets: Secrets
     digests: SecretDigests
     manifest: Manifest
+    placer: Placer
     emit: Emit
     check: Callable[[], None]
     destroy: bool = False
@@ -55,16 +59,18 @@ class Work:
     steps: int = 0
     groups: Mapping[str, str] = field(default_factory=dict)
     """What managers call the wanted units' projects, by unit."""
+    kept: Kept | None = None
+    """Where the contents of secret files are that a generation of the host has kept."""
     retired: set[str] = field(default_factory=set)
     """Managers that lost a unit."""
     redact: Redactor = field(default_factory=Redactor)
     """Masks the secrets' values in what other programs print."""
-    initial_units: Mapping[str, UnitRecord] = field(default_factory=dict)
-    """The manifest's units as they were before."""
+    initial: Manifest = Manifest()
+    """The manifest as it was before."""
 
     def __post_init__(self) -> None:
         """Ask the managers once what they call the wanted units' projects; keep what the manifest said at first."""
-        self.initial_units = dict(self.manifest.units)
+        self.initial = self.manifest
         self.redact = self.secrets.redactor()
         self.groups = {ref.name: ref.group for ref in refs_of(self.tree, Manifest(), self.managers)}
 
@@ -77,6 +83,17 @@ class Work:
     def units(self) -> Mapping[str, Unit]:
         """The wanted units, by name."""
         return {} if self.destroy else {u.name: u for u in self.tree.units}
+
+    @property
+    def initial_units(self) -> Mapping[str, UnitRecord]:
+        """The manifest's units as they were before."""
+        return self.initial.units
+
+    def secret(self, file: SecretFile) -> bytes:
+        """Return what belongs into a secret file. HostError (LAB109) when that cannot be had."""
+        if self.kept is not None:
+            return self.kept.content(self.site, file.path)
+        return secret_content(file, self.secrets)
 
     def todo(self, *kinds: Kind) -> list[Change]:
         """Return the changes of some kinds that do something, in the plan's order."""

@@ -43,6 +43,24 @@ def announce(
     return replace(manifest, entries=entries, units=records)
 
 
+def withdraw(manifest: Manifest, before: Manifest, changes: Iterable[Change]) -> Manifest:
+    """Return the manifest once it is clear that announced files were not touched and that no unit will be.
+
+    Args:
+        manifest: as announced.
+        before: as it was before that.
+        changes: the files' changes. What was done meanwhile (models, folders) stays.
+    """
+    entries = dict(manifest.entries)
+    for change in changes:
+        old = before.entries.get(change.name)
+        if old is None:
+            entries.pop(change.name, None)
+        else:
+            entries[change.name] = old
+    return replace(manifest, entries=entries, units=before.units, generation=before.generation)
+
+
 def confirm_path(
     manifest: Manifest, path: str, *, digest: str | None = None, mtime: int | None = None, size: int | None = None
 ) -> Manifest:

@@ -85,6 +85,8 @@ class Manifest:
         units: by workload name.
         images: built images: reference → digest of the build context.
         folders: folders that labctl made, relative to the root.
+        generation: number of the generation that the host is as of the last apply; 0 while one is under way, and after
+            one that failed.
     """
 
     lab: str = ""
@@ -93,6 +95,7 @@ class Manifest:
     units: Mapping[str, UnitRecord] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
     folders: tuple[str, ...] = ()
+    generation: int = 0
 
 
 class FileType(StrEnum):

@@ -85,8 +85,12 @@ def test_a_secret_turns_up_in_its_own_file_and_nowhere_else(tmp_path: Path) -> N
     second = diff(wanted, observed, fleet.secret_digests(wanted, SECRETS))
     assert second.applyable
     shown = [plan_to_json(first), plan_to_json(second), repr(events), repr(observed)]
-    shown += [p.read_text() for p in (tmp_path / "h/state").iterdir()]
+    shown += [p.read_text() for p in (tmp_path / "h/state").rglob("*") if p.is_file() and p.name != "secret-0"]
     assert not [text for text in shown if SENTINEL in text]
+    kept = tmp_path / "h/state/generations/1/secret-0"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert kept.parent.stat().st_mode & 0o777 == 0o700
+    assert kept.parent.parent.stat().st_mode & 0o777 == 0o700
     assert SENTINEL in (tmp_path / "h/s.env").read_text()
 
 

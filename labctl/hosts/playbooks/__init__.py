@@ -1,0 +1,1 @@
+"""What Ansible runs: static files, copied to nowhere but where Ansible takes them."""

@@ -1,0 +1,1 @@
+"""Ansible modules; they run on hosts."""
