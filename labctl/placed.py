@@ -8,7 +8,7 @@ from dataclasses import field
 from labctl.diagnostics import DocPath
 from labctl.values import dataclass
 from labctl.vram.facts import GgufFacts, HfFacts
-from labctl.workload import Accelerator, GpuAccess, GpuClaim, GpuDevice, Probe, SecretRef, SecretText
+from labctl.workload import Accelerator, GpuAccess, GpuClaim, GpuDevice, Probe, SecretRef, SecretText, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,3 +228,71 @@ class DatabaseLink:
     def url(self) -> SecretText:
         """``postgresql://user:password@host:port/name``; the password must be safe in a URL."""
         return SecretText((f"postgresql://{self.user}:", self.password, f"@{self.host}:{self.port}/{self.name}"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayLink:
+    """The gateway, as one of its clients reaches it.
+
+    Attributes:
+        url: ``http://address:port``, without ``/v1``.
+        key: the client's own key.
+        after: names of workloads on the client's own host that have to be there first: the gateway, its keys.
+        models: public names by task, in order.
+    """
+
+    url: str
+    key: SecretRef
+    after: tuple[str, ...] = ()
+    models: Mapping[Task, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceLink:
+    """A service, as a user on one host reaches it.
+
+    Attributes:
+        name: its workload's name; kind: which service it is.
+        addresses: port name → ``host:port``; ports that the user cannot reach are left out.
+        after: whether it is on the user's own host, so that the user can start after it.
+        options: its block of lab.yaml.
+    """
+
+    name: str
+    kind: str
+    addresses: Mapping[str, str]
+    after: bool
+    options: object = None
+
+    def url(self, port: str = "http") -> str:
+        """Return ``http://host:port``; KeyError when that port cannot be reached."""
+        return f"http://{self.addresses[port]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scrape:
+    """Figures that Prometheus collects, as its own host reaches them.
+
+    Attributes:
+        kind: the job; workload: whose they are, on which host.
+        address: ``host:port``; path: where on it.
+        keyed: whether the gateway's key is to be sent along.
+        on_demand: it may rest: that it does not answer is no alarm.
+    """
+
+    kind: str
+    workload: str
+    host: str
+    address: str
+    path: str
+    keyed: bool = False
+    on_demand: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardBudget:
+    """What labctl has planned for the cards of one host, in bytes."""
+
+    host: str
+    planned: int
+    total: int

@@ -93,6 +93,7 @@ class GpuClaim:
         access: how a container gets them.
         group_ids: numeric ids of the host's ``video`` and ``render`` groups (AMD and Vulkan containers).
         unified: GPU memory is system memory (Strix Halo, Jetson).
+        observes: it only looks at the cards and takes nothing of them: no scheduler may count it as their user.
     """
 
     accelerator: Accelerator
@@ -101,6 +102,7 @@ class GpuClaim:
     access: GpuAccess = GpuAccess.RESERVATION
     group_ids: tuple[int, ...] = ()
     unified: bool = False
+    observes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +114,8 @@ class Mount:
     target: str
     read_only: bool = False
     volume: bool = False
+    size: int | None = None
+    """Bytes that a volume may grow to, where the target can say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +217,18 @@ class Native:
     locked_memory: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """Where a workload shows its figures in Prometheus' text format."""
+
+    kind: str
+    """What it is, e.g. ``llama.cpp``: the ``job`` that its figures belong to."""
+    path: str = "/metrics"
+    port: str = "http"
+    keyed: bool = False
+    """Whether it wants a key of the gateway as a bearer token."""
+
+
 class Start(StrEnum):
     """When a workload runs."""
 
@@ -245,6 +261,7 @@ class Workload:
         replicas: how many of it run, all alike.
         public: names of the ports that people and their clients open: pages and the gateway's API, not databases.
         serves_to: names of the workloads that call it; None when any may.
+        metrics: where it shows its figures, None when nowhere.
         origin: the part of lab.yaml that asked for it.
         extra: per target name, a mapping merged last into what the target renders for it.
         description: a few words for humans.
@@ -269,6 +286,7 @@ class Workload:
     replicas: int = 1
     public: tuple[str, ...] = ()
     serves_to: tuple[str, ...] | None = None
+    metrics: Metrics | None = None
     origin: DocPath = ()
     extra: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     description: str = ""

@@ -16,6 +16,7 @@ from labctl.workload import (
     EnvValue,
     GpuClaim,
     Health,
+    Metrics,
     Mount,
     Native,
     Port,
@@ -87,6 +88,7 @@ def assemble(
     listen: int,
     health: Health,
     env: Mapping[str, EnvValue] | None = None,
+    metrics: Metrics | None = None,
     what: str,
 ) -> Workload:
     """Return a workload from what is the same for every engine and the parts that differ."""
@@ -105,6 +107,7 @@ def assemble(
         models=model_files(server.models),
         start=Start.ON_DEMAND if server.on_demand else Start.ALWAYS,
         turns=server.turns,
+        metrics=metrics,
         origin=server.origin,
         extra=spec.extra,
         description=what,

@@ -24,7 +24,7 @@ from labctl.model.base import Block, Positive
 from labctl.model.deployment import Deployment
 from labctl.placed import PlacedGpu, PlacedModel, Server
 from labctl.vram.footprint import Footprint
-from labctl.workload import ApiFlavour, Container, Endpoint, Health, Native, Task, Workload
+from labctl.workload import ApiFlavour, Container, Endpoint, Health, Metrics, Native, Task, Workload
 
 LISTEN: Final = 8080
 """Inside a container: the images' own HEALTHCHECK asks there (llama.cpp, .devops/cuda.Dockerfile, b11549)."""
@@ -174,6 +174,7 @@ class LlamaCpp(Unlimited):
             forms,
             listen=LISTEN if server.runtime.image else server.port,
             health=health,
+            metrics=Metrics(kind="llama.cpp"),
             what=f"llama.cpp {server.runtime.version} serving {server.models[0].name}",
         )
 

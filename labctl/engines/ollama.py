@@ -109,7 +109,7 @@ class Ollama(Unlimited):
             spec,
             (container, native) if server.runtime.image else (native,),
             listen=LISTEN if server.runtime.image else server.port,
-            health=Health(command=("/bin/sh", "-c", _all_present(names)), start_period=spec.startup or 1800),
+            health=Health(command=("/bin/sh", "-c", _all_present(server, names)), start_period=spec.startup or 1800),
             env=_environment(spec),
             what=f"Ollama {server.runtime.version} serving {len(names)} models",
         )
@@ -120,8 +120,10 @@ class Ollama(Unlimited):
         return tuple(endpoint(server, spec, ApiFlavour.OLLAMA, m.source, single or (m.name,)) for m in server.models)
 
 
-def _all_present(names: Sequence[str]) -> str:
-    return " && ".join(f"ollama show {name} >/dev/null" for name in names) or "ollama list"
+def _all_present(server: Server, names: Sequence[str]) -> str:
+    """Return a command that succeeds once everything is pulled; outside a container nothing says where the server is."""
+    where = f"export OLLAMA_HOST=${{OLLAMA_HOST:-{server.bind}:{server.port}}}; "
+    return where + (" && ".join(f"ollama show {name} >/dev/null" for name in names) or "ollama list")
 
 
 def _environment(spec: OllamaDeployment) -> dict[str, EnvValue]:

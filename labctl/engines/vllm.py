@@ -22,6 +22,7 @@ from labctl.workload import (
     Endpoint,
     EnvValue,
     Health,
+    Metrics,
     Mount,
     SecretRef,
     SecretText,
@@ -150,6 +151,7 @@ class Vllm:
             listen=LISTEN,
             health=Health(path="/health", start_period=spec.startup or 300),
             env=_environment(spec),
+            metrics=Metrics(kind="vllm"),
             what=f"vLLM {server.runtime.version} serving {server.models[0].name}",
         )
 
