@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from labctl.artefact import Image, Tree
 from labctl.plan.observed import Manifest, Observed, SeenFile, SeenHost, SeenUnit, UnitState
+from labctl.plan.turns import Turn
 from labctl.plan.wire import WireError, manifest_from_json, manifest_to_json
 
 FOLDER: Final = "labctl"
+_TURNS: Final = ".turns.json"
+"""No host is called so."""
 
 
 def state_folder() -> Path:
@@ -31,6 +36,25 @@ def remember(lab: str, seen: Observed) -> None:
         elif host.complete:
             path.unlink(missing_ok=True)
     tidy(folder)
+
+
+def remember_turns(lab: str, turns: Iterable[Turn]) -> None:
+    """Keep which members of exclusive groups were switched to by hand."""
+    folder, found = state_folder() / "known" / lab, [asdict(turn) for turn in turns]
+    if found:
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / _TURNS, json.dumps(found))
+    else:
+        (folder / _TURNS).unlink(missing_ok=True)
+        tidy(folder)
+
+
+def known_turns(lab: str) -> tuple[Turn, ...]:
+    """Return which members of exclusive groups were switched to, when an apply or switch last ran from here."""
+    try:
+        return tuple(Turn(**value) for value in json.loads((state_folder() / "known" / lab / _TURNS).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return ()
 
 
 def tidy(folder: Path) -> None:

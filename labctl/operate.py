@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import field, replace
 from pathlib import Path
 
 from labctl.artefact import Tree
 from labctl.diagnostics import Diagnostic, ExitCode, LabctlError
-from labctl.hosts import fleet
+from labctl.hosts import fleet, turns
 from labctl.hosts.events import Event
-from labctl.lastknown import last_known, remember, state_folder, tidy
+from labctl.lastknown import known_turns, last_known, remember, remember_turns, state_folder, tidy
 from labctl.plan.diff import diff
 from labctl.plan.model import Change, Plan
 from labctl.plan.observed import Observed, SecretDigests
+from labctl.plan.turns import Group, Turns, notes, standing
 from labctl.plan.wire import WireError, plan_from_json, plan_to_value
 from labctl.secret_names import needed, source_of
 from labctl.secrets import Generated, Secrets, Source, require
 from labctl.secrets import load as load_secrets
-from labctl.usecases import Loaded
+from labctl.usecases import Loaded, with_active
 from labctl.values import dataclass
 from labctl.workload import Task
 
@@ -36,8 +37,10 @@ class Work:
     """A loaded lab, the part of its tree that is worked on, and the plan for it."""
 
     loaded: Loaded
+    """As it stands: with the members of exclusive groups that were switched to."""
     tree: Tree
     plan: Plan
+    turns: Turns = Turns()
 
     @property
     def nothing_to_do(self) -> bool:
@@ -71,17 +74,55 @@ def tree_of(loaded: Loaded, hosts: Iterable[str] = ()) -> Tree:
     return Tree.of(item for h in wanted for item in tree.of_host(h).items())
 
 
+def groups_of(loaded: Loaded) -> tuple[Group, ...]:
+    """Return a lab's exclusive groups as its file has them."""
+    lab = loaded.need_placed().lab
+    found: list[Group] = []
+    for name, group in lab.groups.items():
+        runs = any(lab.deployments[member].start == "always" for member in group.exclusive)
+        active = (group.active or group.exclusive[0]) if runs else None
+        found.append(Group(name=name, members=tuple(group.exclusive), active=active))
+    return tuple(found)
+
+
+def as_it_stands(loaded: Loaded, *, offline: bool = False) -> tuple[Loaded, Turns]:
+    """Return a lab with the members of exclusive groups that were switched to by hand, as the hosts remember it."""
+    groups = groups_of(loaded)
+    if not groups:
+        return loaded, Turns()
+    name = loaded.need_placed().lab.name
+    roots = turns.roots_of(loaded.need_rendered().tree, [group.name for group in groups])
+    found = standing(groups, known_turns(name) if offline else turns.read_turns(roots))
+    return with_active(loaded, found.active), found
+
+
 def make_plan(loaded: Loaded, scope: Scope, secrets: Secrets | None = None) -> Work:
     """Look at the hosts and return what would have to be done. Reads no secret: hand values in to compare those too."""
+    loaded, found = as_it_stands(loaded, offline=scope.offline)
+    return plan_of(loaded, found, scope, secrets)
+
+
+def plan_of(loaded: Loaded, found: Turns, scope: Scope, secrets: Secrets | None = None) -> Work:
+    """Plan a lab as it stands."""
     tree = tree_of(loaded, scope.hosts)
     name = loaded.need_placed().lab.name
     observed = last_known(name, tree) if scope.offline else fleet.observe(tree, secrets)
     digests = fleet.secret_digests(tree, secrets) if secrets is not None else None
-    return Work(loaded=loaded, tree=tree, plan=_plan(loaded, tree, observed, digests, scope))
+    plan = _with_notes(_plan(loaded, tree, observed, digests, scope), tree, found)
+    return Work(loaded=loaded, tree=tree, plan=_located_plan(loaded, plan), turns=found)
+
+
+def _with_notes(plan: Plan, tree: Tree, found: Turns) -> Plan:
+    """Say with the hosts of a group that it was switched by hand."""
+    hosts = dict(plan.hosts)
+    for name, note in notes(found).items():
+        for host in sorted({u.host for u in tree.units if u.turns == name} & hosts.keys())[:1]:
+            hosts[host] = replace(hosts[host], why=(*hosts[host].why, note))
+    return replace(plan, hosts=hosts)
 
 
 def _plan(loaded: Loaded, tree: Tree, observed: Observed, digests: SecretDigests | None, scope: Scope) -> Plan:
-    plan = diff(
+    return diff(
         tree,
         observed,
         digests,
@@ -90,6 +131,9 @@ def _plan(loaded: Loaded, tree: Tree, observed: Observed, digests: SecretDigests
         destroy=scope.destroy,
         data=scope.data,
     )
+
+
+def _located_plan(loaded: Loaded, plan: Plan) -> Plan:
     hosts = {name: replace(host, why=locate(loaded, host.why)) for name, host in plan.hosts.items()}
     return replace(plan, hosts=hosts, changes=tuple(_located(loaded, c) for c in plan.changes))
 
@@ -118,11 +162,14 @@ class Saved:
 
     plan: Plan
     lab: Path
+    active: Mapping[str, str] = field(default_factory=dict)
+    """Exclusive group → its member, where somebody had switched to it."""
 
 
 def save_plan(path: Path, work: Work) -> None:
     """Write a plan to a file, with the place of its lab; LabctlError when that cannot be done."""
-    value = {**plan_to_value(work.plan), "source": str(work.loaded.path.resolve())}
+    source = {"source": str(work.loaded.path.resolve()), "active": dict(work.turns.active)}
+    value = {**plan_to_value(work.plan), **source}
     try:
         path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
@@ -134,22 +181,24 @@ def read_plan(path: Path) -> Saved:
     """Read a saved plan; LabctlError when it is none."""
     try:
         text = path.read_bytes()
-        return Saved(plan=plan_from_json(text), lab=Path(json.loads(text).get("source", ".")))
+        plan, value = plan_from_json(text), json.loads(text)
+        return Saved(plan=plan, lab=Path(value.get("source", ".")), active=value.get("active", {}))
     except (OSError, WireError) as error:
         summary = f"`{path}` is not a plan that can be read: {error}"
         hint = "make one with `labctl plan --out plan.json`"
         raise LabctlError([Diagnostic(code="LAB125", summary=summary, hint=hint)]) from error
 
 
-def check_saved(loaded: Loaded, saved: Plan) -> Work:
+def check_saved(loaded: Loaded, saved: Saved) -> Work:
     """Return the work of a saved plan; LabctlError (exit code 5) when the lab has changed since."""
-    tree = tree_of(loaded, sorted(saved.hosts))
-    if saved.lab_digest != lab_digest(loaded) or saved.tree_digest != tree.digest():
+    loaded = with_active(loaded, saved.active)
+    tree, plan = tree_of(loaded, sorted(saved.plan.hosts)), saved.plan
+    if plan.lab_digest != lab_digest(loaded) or plan.tree_digest != tree.digest():
         problem = Diagnostic(
             code="LAB124", summary="the lab has changed since the plan was made", hint="make a new plan"
         )
         raise LabctlError([problem], ExitCode.STALE)
-    return Work(loaded=loaded, tree=tree, plan=saved)
+    return Work(loaded=loaded, tree=tree, plan=plan)
 
 
 def generated_file(lab: str) -> Path:
@@ -214,10 +263,21 @@ def apply(work: Work, emit: Emit, *, exact: bool = False, lock: Lock | None = No
         wait_for_lock=lock.wait,
         break_lock=lock.break_it,
     )
-    remember(work.loaded.need_placed().lab.name, fleet.observe(work.tree, secrets))
+    _remember(work, secrets)
     if work.plan.destroy and report.ok and _all_hosts(work):
         forget_secrets(work)
     return report
+
+
+def _remember(work: Work, secrets: Secrets) -> None:
+    """Keep the hosts as they were left for ``plan --offline``, and forget switches that no longer hold."""
+    name = work.loaded.need_placed().lab.name
+    remember(name, fleet.observe(work.tree, secrets))
+    groups = [group.name for group in work.turns.groups]
+    roots = turns.roots_of(work.tree, groups)
+    if work.turns.over and not work.plan.destroy:
+        turns.write_turns(turns.roots_of(work.tree, work.turns.over), work.turns.over, ())
+    remember_turns(name, () if work.plan.destroy else turns.read_turns(roots))
 
 
 def _all_hosts(work: Work) -> bool:
@@ -239,8 +299,9 @@ def _has_volumes(work: Work) -> bool:
 
 def status(loaded: Loaded) -> tuple[tuple[fleet.UnitStatus, ...], tuple[Diagnostic, ...]]:
     """Return every declared unit with its live state."""
+    loaded, found = as_it_stands(loaded)
     rows, problems = fleet.status(tree_of(loaded))
-    return rows, locate(loaded, problems)
+    return rows, locate(loaded, (*notes(found).values(), *problems))
 
 
 def logs(loaded: Loaded, name: str, *, lines: int, follow: bool) -> Iterator[str]:

@@ -116,7 +116,7 @@ def with_active(loaded: Loaded, active: Mapping[str, str]) -> Loaded:
         name: group.model_copy(update={"active": active.get(name, group.active)})
         for name, group in loaded.lab.groups.items()
     }
-    lab = loaded.lab.model_copy(update={"groups": groups})
+    lab = replace(loaded.lab, groups=groups)
     lock, _ = _lock(loaded.path)
     again = _place(lab, Registry(), lock, loaded.path, ())
     return replace(loaded, lab=again.lab, placed=again.placed, rendered=again.rendered)

@@ -29,7 +29,7 @@ def saved_work(path: Path, *, json: bool) -> Work:
     saved = operate.read_plan(path)
     loaded = usecases.load(saved.lab)
     check(loaded.diagnostics, json=json)
-    return operate.check_saved(loaded, saved.plan)
+    return operate.check_saved(loaded, saved)
 
 
 def show_plan(plan: Plan, *, diff: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""What hosts and clusters remember of ``labctl switch``: a small file among labctl's own files on each host of a group."""
+"""What hosts and clusters remember of ``labctl switch``: a small file on each host of the group."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_turns(roots: Sequence[HostRoot]) -> tuple[Turn, ...]:
 
 
 def write_turns(roots: Sequence[HostRoot], groups: Iterable[str], turns: Iterable[Turn]) -> None:
-    """Let hosts remember what holds for these groups, and nothing else for them. HostError, OSError where one cannot."""
+    """Let hosts remember what holds for these groups, and nothing else. HostError, OSError where one cannot."""
     mine, keep = frozenset(groups), tuple(turns)
     for root in roots:
         other = tuple(turn for turn in _read(root) if turn.group not in mine)
