@@ -89,7 +89,7 @@ def keyed(key: bytes, sha256: str) -> str:
 
 def audit(site: Site, entry: Mapping[str, object]) -> None:
     """Add one JSON line to the host's log of applies, with the time, the user and the machine."""
-    line = {"at": _now(), **_who(), **entry}
+    line = {"at": now(), **who(), **entry}
     site.shell.append(site.state(AUDIT), (json.dumps(line, ensure_ascii=False) + "\n").encode())
 
 
@@ -205,7 +205,7 @@ def _take(site: Site, mine: bytes, *, force: bool, note: Callable[[str], None]) 
             note(f"{how} {other}")
         return None
     present = site.shell.read(path)
-    return (_holder(present) if present else None) or Holder("somebody", "?", _now(), "?", "starting")
+    return (_holder(present) if present else None) or Holder("somebody", "?", now(), "?", "starting")
 
 
 def _holder(content: bytes) -> Holder | None:
@@ -231,7 +231,7 @@ def _machine(site: Site) -> str:
 
 
 def _mine(site: Site, doing: str) -> bytes:
-    mine = {**_who(), "since": _now(), "process": site.shell.whoami(), "doing": doing, "host": _machine(site)}
+    mine = {**who(), "since": now(), "process": site.shell.whoami(), "doing": doing, "host": _machine(site)}
     return json.dumps(mine).encode()
 
 
@@ -252,7 +252,8 @@ def _broken(site: Site, other: Holder) -> Diagnostic:
     )
 
 
-def _who() -> dict[str, str]:
+def who() -> dict[str, str]:
+    """Return who runs labctl, and on which machine."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
@@ -260,5 +261,6 @@ def _who() -> dict[str, str]:
     return {"user": user, "machine": socket.gethostname()}
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time, ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
