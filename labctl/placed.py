@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 
+from labctl.artefact import Login
 from labctl.diagnostics import DocPath
 from labctl.values import dataclass
 from labctl.vram.facts import GgufFacts, HfFacts
@@ -52,12 +53,15 @@ class Places:
         state: folder for manifest, lock and audit log, relative to ``root``.
         models: the models folder as programs of the host see it: absolute, or relative to their working folder, which
             is then ``root``.
+        site: the cluster that the host is a node of, None when it stands alone. Hosts of one site
+            are rendered together.
     """
 
     root: str
     config: str
     state: str
     models: str
+    site: str | None = None
 
     def in_tree(self, path: str) -> str:
         """Return a host path (absolute, or relative to the root) as a tree path."""
@@ -84,6 +88,7 @@ class PlacedHost:
         gpu_access: how its container engine hands out NVIDIA cards.
         group_ids: numeric ids of its ``video`` and ``render`` groups.
         options: its target's own block of lab.yaml.
+        login: how to log in to it.
     """
 
     name: str
@@ -101,7 +106,13 @@ class PlacedHost:
     gpu_access: GpuAccess = GpuAccess.RESERVATION
     group_ids: tuple[int, ...] = ()
     options: Mapping[str, object] = field(default_factory=dict)
+    login: Login = Login()
     origin: DocPath = ()
+
+    @property
+    def network(self) -> str:
+        """Name of the private network that its workloads are in: its cluster's, or its own."""
+        return self.places.site or self.name
 
     def claim(self, gpus: tuple[PlacedGpu, ...], accelerator: Accelerator, budget: tuple[int, ...] = ()) -> GpuClaim:
         """Return the claim of a workload on some of this host's cards."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 import threading
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 Frame = tuple[int, int, dict[str, Any], bytes]
 """Kind, number of the call, JSON values, bytes."""
@@ -32,7 +32,7 @@ class ProtocolError(Exception):
 class Writer:
     """Writes frames, from any thread."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._lock = threading.Lock()
 
@@ -53,7 +53,7 @@ class Writer:
 class Reader:
     """Reads frames, from one thread, and puts the pieces of large ones together."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._pieces: dict[int, list[bytes]] = {}
 

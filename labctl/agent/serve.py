@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import traceback
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from labctl.agent.call import Call, Cancelled, Refusal
 from labctl.agent.frames import (
@@ -37,7 +37,7 @@ TICK = 0.05
 class Server:
     """Carries out calls until its input ends."""
 
-    def __init__(self, source: BinaryIO, target: BinaryIO) -> None:
+    def __init__(self, source: IO[bytes], target: IO[bytes]) -> None:
         self._reader, self._target, self._writer = Reader(source), target, Writer(target)
         self._calls: dict[int, tuple[Call, bool]] = {}
         self._lock = threading.Lock()

@@ -2,35 +2,88 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import socket
+import threading
+from collections.abc import Callable
 from typing import Final
 
 from labctl.artefact import HostRoot, Manager
-from labctl.diagnostics import Diagnostic
-from labctl.hosts.base import HostError, Site, UnitManager
+from labctl.hosts.base import Shell, Site, UnitManager
 from labctl.hosts.compose import ComposeManager
 from labctl.hosts.local import LocalShell
 from labctl.hosts.observe import Managers
+from labctl.hosts.ssh import SshShell
 from labctl.hosts.supervisor import SupervisorManager
 from labctl.hosts.systemd import SystemdManager
 
+SUDO_PASSWORD: Final = "LABCTL_SUDO_PASSWORD"  # noqa: S105 - where one is
+"""Environment variable: the password for sudo on hosts."""
 _OWN_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1", ""})
 
 
 def connect(root: HostRoot) -> Site:
-    """Return the host with its connection. HostError (LAB100) for a host that is not this machine."""
-    if root.managers != (Manager.SUPERVISOR,) and not is_here(root.address):
-        raise HostError(
-            Diagnostic(
-                code="LAB100",
-                summary=f"`{root.host}` ({root.address}) is another machine; this version applies to its own only",
-                path=("hosts", root.host, "address"),
-                hint=f"run labctl on `{root.host}`, or copy what `labctl render` writes to it",
-            )
-        )
-    folder = os.path.abspath(os.path.expanduser(root.root))  # noqa: PTH100, PTH111 - keeps symbolic links
-    return Site(root=root, shell=LocalShell(), folder=folder)
+    """Return the host with its connection, which is made when it is first used and shared by all that ask for it.
+
+    LostError when its root folder is ``~`` and the host cannot be reached.
+    """
+    shell: Shell = LocalShell() if _is_local(root) else CONNECTIONS.get(root)
+    folder = root.root
+    if folder == "~" or folder.startswith("~/"):
+        folder = shell.me().home + folder[1:]
+    return Site(root=root, shell=shell, folder=os.path.normpath(folder) if os.path.isabs(folder) else _here(folder))
+
+
+class Connections:
+    """The connections of this process, by host. They end with it."""
+
+    def __init__(self) -> None:
+        self._shells: dict[tuple[object, ...], SshShell] = {}
+        self._lock = threading.Lock()
+        self.sudo_password: Callable[[str], str | None] = _from_environment
+        """Returns the password for sudo on a host, None when nobody knows it. Asked when sudo wants one."""
+
+    def get(self, root: HostRoot) -> SshShell:
+        """Return the shell of a host, a new one when there is none or when its connection was lost."""
+        login = root.login
+        key = (root.host, root.address, root.root, login.user, login.port, login.identity, login.jump, login.sudo)
+        with self._lock:
+            shell = self._shells.get(key)
+            if shell is None or not shell.usable:
+                sudo = root.root == "/" if login.sudo is None else login.sudo
+                shell = SshShell(root.host, root.address, login, sudo=sudo, password=lambda h: self.sudo_password(h))
+                self._shells[key] = shell
+            return shell
+
+    def close(self) -> None:
+        """End all of them."""
+        with self._lock:
+            shells = list(self._shells.values())
+            self._shells.clear()
+        for shell in shells:
+            shell.close()
+
+
+CONNECTIONS: Final = Connections()
+"""All connections to other machines."""
+atexit.register(CONNECTIONS.close)
+
+
+def _from_environment(host: str) -> str | None:  # noqa: ARG001 - one for all hosts
+    return os.environ.get(SUDO_PASSWORD)
+
+
+def _here(folder: str) -> str:
+    return os.path.abspath(os.path.expanduser(folder))  # noqa: PTH100, PTH111 - keeps symbolic links
+
+
+def _is_local(root: HostRoot) -> bool:
+    """Whether a host is this machine. A port or a jump host says that it is another one behind an own address."""
+    if root.managers == (Manager.SUPERVISOR,) or root.address.lower() in _OWN_NAMES:
+        return True
+    return root.login.port is None and root.login.jump is None and is_here(root.address)
 
 
 def managers_of(site: Site) -> Managers:
@@ -44,6 +97,7 @@ def managers_of(site: Site) -> Managers:
     return {manager.manager: manager for manager in found}
 
 
+@functools.cache
 def is_here(address: str) -> bool:
     """Whether an address or name is this machine: only an address of one's own can be bound."""
     if address.lower() in {*_OWN_NAMES, socket.gethostname().lower()}:

@@ -19,6 +19,10 @@ class Ssh(Block):
     port: Annotated[PortNumber | None, Field(description="port of its SSH server")] = None
     identity: Annotated[str | None, Field(description="private key file")] = None
     jump: Annotated[str | None, Field(description="host to go through, as for `ssh -J`")] = None
+    sudo: Annotated[
+        bool | None,
+        Field(description="become root by sudo; default: where the login is not root and the target needs it"),
+    ] = None
 
 
 class Cpu(Block):

@@ -6,10 +6,11 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Final
 
+from labctl.artefact import Login
 from labctl.compat import gpus as catalogue
 from labctl.compat.values import GpuFacts
 from labctl.diagnostics import Diagnostic, DocPath, Severity
-from labctl.model.host import Gpu, Host
+from labctl.model.host import Gpu, Host, Ssh
 from labctl.model.lab import Lab
 from labctl.placed import PlacedGpu, PlacedHost, Places
 from labctl.quantity import format_size
@@ -43,8 +44,13 @@ def place_host(lab: Lab, name: str, target: Target | None, problems: list[Diagno
         gpu_access=GpuAccess(host.gpu_access),
         group_ids=(host.group_ids.video, host.group_ids.render) if host.group_ids else (),
         options=options,
+        login=_login(host.ssh),
         origin=path,
     )
+
+
+def _login(ssh: Ssh) -> Login:
+    return Login(user=ssh.user, port=ssh.port, identity=ssh.identity, jump=ssh.jump, sudo=ssh.sudo)
 
 
 def _misplaced_models(host: Host, target: Target | None, lab: str, path: DocPath) -> Iterator[Diagnostic]:

@@ -107,7 +107,14 @@ def model_paths(host: PlacedHost, workload: Workload, models: Sequence[ModelFile
 def root(host: PlacedHost, manager: Manager) -> HostRoot:
     """Return where a host's part of the tree lands."""
     places = host.places
-    return HostRoot(host=host.name, root=places.root, state=places.state, managers=(manager,), address=host.address)
+    return HostRoot(
+        host=host.name,
+        root=places.root,
+        state=places.state,
+        managers=(manager,),
+        address=host.address,
+        login=host.login,
+    )
 
 
 def unit(  # noqa: PLR0913 - a Unit has this many facts that a target decides
