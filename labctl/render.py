@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
-from labctl.artefact import Artefact, File, HostRoot, Image, Manager, ModelFile, Tree, TreeError, Unit
+from labctl.artefact import Artefact, File, HostRoot, Image, Item, Manager, ModelFile, Tree, TreeError, Unit
 from labctl.diagnostics import Diagnostic, DocPath, LabctlError, Result
 from labctl.emit import EmitError
 from labctl.engines import Template
 from labctl.engines import load as load_engine
-from labctl.link import GatewayPlan, plan_gateway, plan_services
+from labctl.link import GatewayPlan, link
 from labctl.placed import PlacedHost, Server
 from labctl.resolve.lab import PlacedLab
 from labctl.resolve.models import model_artefacts
 from labctl.resolve.ports import Taken, port_clashes
-from labctl.targets import Target
+from labctl.targets import SiteTarget, Target
 from labctl.targets.capabilities import choose_form
 from labctl.targets.power import power_problems, power_unit
 from labctl.values import dataclass
@@ -46,20 +46,24 @@ def render(placed: PlacedLab, targets: Mapping[str, Target | None], template: Te
         return Result(None, tuple(dict.fromkeys(problems)))
     workloads = [w for w in made if w is not None]
     endpoints = [found for s, spec, engine in servers for found in engine.endpoints(s, spec)]
-    by_name = {host: target is None or target.by_name for host, target in targets.items()}
-    services = plan_services(placed, by_name, problems)
-    workloads += services.workloads
-    gateway = plan_gateway(placed, workloads, endpoints, services, by_name, problems)
-    workloads += gateway.workloads if gateway else ()
-    workloads = [_from_mirror(w, placed) for w in workloads]
+    networks = {name: _network(placed.hosts[name], target) for name, target in targets.items()}
+    links = link(placed, workloads, endpoints, networks, problems)
+    workloads = [_from_mirror(w, placed) for w in links.workloads]
     problems.extend(_unexpressible(workloads, targets))
     problems.extend(port_clashes(_published(placed, workloads)))
     for name, host in placed.hosts.items():
         problems.extend(power_problems(host, rendered=targets[name] is not None))
+    for hosts in _sites(placed):
+        problems.extend(_site_problems(targets[hosts[0].name], hosts, workloads))
     tree = Tree() if any(p.is_error for p in problems) else _tree(placed, targets, workloads, problems)
     ordered = tuple(sorted(workloads, key=lambda w: (w.host, w.name)))
-    rendered = Rendered(placed=placed, tree=tree, workloads=ordered, endpoints=tuple(endpoints), gateway=gateway)
+    rendered = Rendered(placed=placed, tree=tree, workloads=ordered, endpoints=tuple(endpoints), gateway=links.gateway)
     return Result(rendered, tuple(problems))
+
+
+def _network(host: PlacedHost, target: Target | None) -> str | None:
+    """Return the private network of a host's workloads; where this version has no target, each host its own."""
+    return host.name if target is None else target.network(host)
 
 
 def _engine(placed: PlacedLab, server: Server) -> str:
@@ -87,11 +91,34 @@ def _tree(
         runs[workload.host].append(workload)
     wanted = _models_by_host(placed)
 
-    def make(host: PlacedHost) -> Tree:
-        return Tree.of(_host(placed, host, targets[host.name], runs[host.name], wanted.get(host.name, set())))
+    def make(hosts: Sequence[PlacedHost]) -> Tree:
+        models = {host.name: _models(placed, host, wanted.get(host.name, set())) for host in hosts}
+        target = targets[hosts[0].name]
+        if hosts[0].places.site is not None:
+            return Tree.of(_site(cast("SiteTarget", target), hosts, runs, models))
+        (host,) = hosts
+        return Tree.of(_host(host, target, runs[host.name], models[host.name]))
 
-    trees = [_attempt(partial(make, host), host.origin, problems) or Tree() for host in placed.hosts.values()]
+    trees = [_attempt(partial(make, hosts), hosts[0].origin, problems) or Tree() for hosts in _sites(placed)]
     return Tree.of(item for t in trees for item in t.items())
+
+
+def _sites(placed: PlacedLab) -> list[tuple[PlacedHost, ...]]:
+    """Return the hosts that are rendered together: those of one cluster; every other host by itself."""
+    found: dict[tuple[bool, str], list[PlacedHost]] = {}
+    for host in placed.hosts.values():
+        found.setdefault((host.places.site is not None, host.network), []).append(host)
+    return [tuple(sorted(hosts, key=lambda h: h.name)) for hosts in found.values()]
+
+
+def _site(
+    target: SiteTarget,
+    hosts: Sequence[PlacedHost],
+    runs: Mapping[str, Sequence[Workload]],
+    models: Mapping[str, Sequence[ModelFile | File]],
+) -> Iterable[Item]:
+    workloads = sorted((w for h in hosts for w in runs[h.name]), key=lambda w: w.name)
+    return target.render_site(hosts, workloads, [m for h in hosts for m in models[h.name]])
 
 
 def _published(placed: PlacedLab, workloads: Iterable[Workload]) -> Iterator[Taken]:
@@ -117,18 +144,31 @@ def _models_by_host(placed: PlacedLab) -> Mapping[str, set[str]]:
     return found
 
 
-def _host(
-    placed: PlacedLab, host: PlacedHost, target: Target | None, workloads: Sequence[Workload], wanted: Iterable[str]
-) -> Iterator[Artefact | Image | Unit | HostRoot]:
-    if target is None:
-        return
+def _site_problems(
+    target: Target | None, hosts: Sequence[PlacedHost], workloads: Sequence[Workload]
+) -> Iterable[Diagnostic]:
+    if target is None or hosts[0].places.site is None:
+        return ()
+    names = {host.name for host in hosts}
+    return cast("SiteTarget", target).check(hosts, [w for w in workloads if w.host in names])
+
+
+def _models(placed: PlacedLab, host: PlacedHost, wanted: Iterable[str]) -> list[ModelFile | File]:
     models: list[ModelFile | File] = []
     for name in sorted(wanted):
         models += model_artefacts(host, name, placed.lab.models[name], placed.known[name])
     unique = {m.path: m for m in models}
+    return [unique[p] for p in sorted(unique)]
+
+
+def _host(
+    host: PlacedHost, target: Target | None, workloads: Sequence[Workload], models: Sequence[ModelFile | File]
+) -> Iterator[Artefact | Image | Unit | HostRoot]:
+    if target is None:
+        return
     limits = list(power_unit(host))
     yield from limits
-    for item in target.render(host, sorted(workloads, key=lambda w: w.name), [unique[p] for p in sorted(unique)]):
+    for item in target.render(host, sorted(workloads, key=lambda w: w.name), models):
         if isinstance(item, HostRoot) and limits and Manager.SYSTEMD not in item.managers:
             yield replace(item, managers=(*item.managers, Manager.SYSTEMD))
         else:

@@ -162,9 +162,8 @@ class _Resolver:
             target = self.targets[slot.host.name]
             by_name = target.by_name if target is not None else True
             runtimes.append(runtime)
-            reaches.append(
-                reach(self.lab, slot.host, spec, runtime, by_name=by_name, linked=self._gateway_is_rendered())
-            )
+            linked, gateway = self._gateway_is_rendered(), self.hosts.get(self.lab.gateway_host or "")
+            reaches.append(reach(slot.host, gateway, spec, runtime, by_name=by_name, linked=linked))
         self.problems.extend(limit_problems(name, spec, len(slots)))
         if not refused:
             yield from make_servers(self.lab, name, slots, runtimes, self.models, reaches)

@@ -55,16 +55,20 @@ class Reach:
     bind: str
 
 
-def reach(lab: Lab, host: PlacedHost, spec: Deployment, runtime: Runtime, *, by_name: bool, linked: bool) -> Reach:
+def reach(
+    host: PlacedHost, gateway: PlacedHost | None, spec: Deployment, runtime: Runtime, *, by_name: bool, linked: bool
+) -> Reach:
     """Return the narrowest way that works.
 
-    ``by_name``: servers of this host share a private network; ``linked``: the gateway is on that network too. Without
-    a gateway the server is for people, so other machines must reach it.
+    ``gateway`` is its host; ``by_name``: servers of this host share a private network; ``linked``: the gateway is
+    rendered, too. Without a gateway the server is for people, so other machines must reach it.
     """
-    if lab.gateway_host != host.name:
+    if gateway is None or gateway.network != host.network:
         return Reach(published=True, bind=host.bind)
-    private = by_name and linked and spec.port is None and runtime.probe is not Probe.NONE
-    return Reach(published=not private, bind=LOOPBACK)
+    # Who is asked from outside of its container needs a port on the host; in a cluster every node reaches it.
+    asked = runtime.probe is Probe.NONE and host.places.site is None
+    private = by_name and linked and spec.port is None and not asked
+    return Reach(published=not private, bind=LOOPBACK if gateway.name == host.name else host.bind)
 
 
 def share(total: int | None, index: int, count: int) -> int | None:

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Protocol, cast
 
-from labctl.artefact import File, HostRoot, Image, ModelFile, SecretFile, Unit
+from labctl.artefact import File, HostRoot, Image, Item, ModelFile, SecretFile, Unit
+from labctl.diagnostics import Diagnostic
 from labctl.placed import PlacedHost, Places
 from labctl.workload import Capability, Workload
 
@@ -39,6 +40,13 @@ class Target(Protocol):
     by_name: bool
     """Workloads of one host reach each other by name, on a private network."""
 
+    def network(self, host: PlacedHost) -> str | None:
+        """Return the private network in which a host's workloads find each other by name, None for none.
+
+        Hosts with the same one find each other's workloads, too.
+        """
+        ...
+
     def places(self, lab: str, options: Mapping[str, object], models: str | None) -> Places:
         """Return the folders for a host of this lab; ``models`` overrides the models folder."""
         ...
@@ -47,6 +55,20 @@ class Target(Protocol):
         self, host: PlacedHost, workloads: Sequence[Workload], models: Sequence[ModelFile | File]
     ) -> Iterable[File | SecretFile | ModelFile | Image | Unit | HostRoot]:
         """Return everything that goes to this host. ``models`` lists the model files that its workloads may name."""
+        ...
+
+
+class SiteTarget(Target, Protocol):
+    """A target whose hosts are nodes of clusters (``Places.site``): all of one cluster are rendered together."""
+
+    def check(self, hosts: Sequence[PlacedHost], workloads: Sequence[Workload]) -> Iterable[Diagnostic]:
+        """Return what is wrong with a cluster and what it cannot be told, with paths from the top."""
+        ...
+
+    def render_site(
+        self, hosts: Sequence[PlacedHost], workloads: Sequence[Workload], models: Sequence[ModelFile | File]
+    ) -> Iterable[Item]:
+        """Return everything that goes to one cluster and to its hosts; ``models`` of all of them."""
         ...
 
 
