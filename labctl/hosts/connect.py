@@ -36,6 +36,10 @@ def connect(root: HostRoot) -> Site:
     return Site(root=root, shell=shell, folder=os.path.normpath(folder) if os.path.isabs(folder) else _here(folder))
 
 
+def _from_environment(host: str) -> str | None:  # noqa: ARG001 - one for all hosts
+    return os.environ.get(SUDO_PASSWORD)
+
+
 class Connections:
     """The connections of this process, by host. They end with it."""
 
@@ -69,10 +73,6 @@ class Connections:
 CONNECTIONS: Final = Connections()
 """All connections to other machines."""
 atexit.register(CONNECTIONS.close)
-
-
-def _from_environment(host: str) -> str | None:  # noqa: ARG001 - one for all hosts
-    return os.environ.get(SUDO_PASSWORD)
 
 
 def _here(folder: str) -> str:
