@@ -15,7 +15,9 @@ from pathlib import Path
 from labctl.artefact import Tree
 from labctl.diagnostics import Diagnostic, ExitCode, LabctlError
 from labctl.hosts import fleet, turns
+from labctl.hosts import history as hosts_history
 from labctl.hosts.events import Event
+from labctl.hosts.history import Entry
 from labctl.lastknown import known_turns, last_known, remember, remember_turns, state_folder, tidy
 from labctl.plan.diff import diff
 from labctl.plan.model import Change, Plan
@@ -259,9 +261,7 @@ def apply(work: Work, emit: Emit, *, exact: bool = False, lock: Lock | None = No
         work.tree,
         secrets,
         emit,
-        exact=exact,
-        wait_for_lock=lock.wait,
-        break_lock=lock.break_it,
+        fleet.How(exact=exact, wait_for_lock=lock.wait, break_lock=lock.break_it),
     )
     _remember(work, secrets)
     if work.plan.destroy and report.ok and _all_hosts(work):
@@ -302,6 +302,12 @@ def status(loaded: Loaded) -> tuple[tuple[fleet.UnitStatus, ...], tuple[Diagnost
     loaded, found = as_it_stands(loaded)
     rows, problems = fleet.status(tree_of(loaded))
     return rows, locate(loaded, (*notes(found).values(), *problems))
+
+
+def history(loaded: Loaded, hosts: Iterable[str], last: int) -> tuple[tuple[Entry, ...], tuple[Diagnostic, ...]]:
+    """Return who applied what, when, and how it ended, oldest first; and the problems of hosts that were not seen."""
+    entries, problems = hosts_history.history(tree_of(loaded, hosts).roots.values(), last)
+    return entries, locate(loaded, problems)
 
 
 def logs(loaded: Loaded, name: str, *, lines: int, follow: bool) -> Iterator[str]:

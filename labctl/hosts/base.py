@@ -307,6 +307,7 @@ class Outcome:
         skipped: addresses that were not tried, because of a failure or a stop.
         interrupted: Ctrl-C was pressed before everything was done.
         diagnostics: what concerns the host as a whole.
+        back_to: a unit failed, and the host is what it was again: the number of that generation.
     """
 
     host: str
@@ -315,6 +316,7 @@ class Outcome:
     skipped: tuple[str, ...] = ()
     interrupted: bool = False
     diagnostics: tuple[Diagnostic, ...] = ()
+    back_to: int | None = None
 
     @property
     def ok(self) -> bool:

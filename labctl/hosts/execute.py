@@ -14,6 +14,7 @@ from labctl.hosts.events import HostDone, HostFailed, HostStarted
 from labctl.hosts.generations import Kept, drop_all, keep
 from labctl.hosts.observe import Managers
 from labctl.hosts.place import DirectPlacer, Placer, close_staging
+from labctl.hosts.pulling import pull_images
 from labctl.hosts.state import OWN, audit, read_manifest
 from labctl.hosts.work import Work
 from labctl.plan.model import Change
@@ -43,6 +44,7 @@ def _verify(work: Work) -> None:
 STEPS: Final[Sequence[Step]] = (
     content.announce_all,  # first: whatever happens from here on, the manifest knows of it
     content.fetch_models,  # slow and harmless: nothing that runs is touched yet
+    pull_images,
     content.place_files,  # checked on the host before the first is replaced: what is refused changes nothing
     content.build_images,  # after files: they are the build context
     activate.validate,  # of those that read files only where they belong; before anything is stopped
@@ -70,6 +72,8 @@ class SiteExecutor:
     placer: Placer | None = None
     """None: files are written through the shell."""
     kept: Kept | None = None
+    generation: int = 0
+    """The generation that the host is to become again; 0: a new one."""
     whole: bool = True
     """The changes are all that there is to do on this host: afterwards it is what the lab says."""
     check: Callable[[], None] = field(default=lambda: None)
@@ -113,7 +117,7 @@ class SiteExecutor:
         """Write the last manifest and the audit line, or remove both after a complete destroy."""
         result = "done" if outcome.ok else "interrupted" if outcome.interrupted else "failed"
         entry = {
-            "action": "destroy" if self.destroy else "apply",
+            "action": "destroy" if self.destroy else "rollback" if self.generation else "apply",
             "lab": self.lab,
             "plan": self.plan_digest,
             "result": result,
@@ -130,8 +134,8 @@ class SiteExecutor:
 
     def _keep(self, work: Work) -> None:
         """Keep what the host is now as a generation, unless it was one already."""
-        number = work.initial.generation
-        if work.done or not number:
+        number = self.generation or work.initial.generation
+        if not self.generation and (work.done or not number):
             tree, digests = work.tree, self.digests
             number = keep(self.site, tree, digests, lab=self.lab, lab_digest=self.lab_digest)
         work.save(replace(work.manifest, lab=self.lab, lab_digest=self.lab_digest, generation=number))

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import field, replace
-from typing import Final
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import field
 
-from labctl.artefact import HostRoot, SecretFile, Tree, Unit
+from labctl.artefact import HostRoot, Tree, Unit
 from labctl.diagnostics import Diagnostic, ExitCode
-from labctl.hosts.base import Emit, HostError, Outcome, Ref, Site, Stopped
+from labctl.hosts.ansible import Courier
+from labctl.hosts.applying import AT_ONCE, Applying, How, coming, digests_of, one_at_a_time
+from labctl.hosts.base import Emit, HostError, Outcome, Ref
 from labctl.hosts.connect import connect, managers_of
-from labctl.hosts.secret_files import secret_content
-from labctl.hosts.events import Event, HostFailed, HostPhase, Phase
-from labctl.hosts.execute import SiteExecutor
 from labctl.hosts.observe import SiteObserver
-from labctl.hosts.state import ensure_key, keyed, locked, own_state_folder, read_key, read_manifest
-from labctl.hosts.work import stop_when
-from labctl.plan.diff import diff
-from labctl.plan.model import Plan, moved
+from labctl.hosts.state import read_key, read_manifest
+from labctl.plan.model import Plan
 from labctl.plan.observed import Observed, SecretDigests, SeenHost, SeenUnit, UnitState
-from labctl.plan.wire import plan_to_json
 from labctl.secrets import Secrets
 from labctl.values import dataclass
 from labctl.workload import Start
 
-AT_ONCE: Final = 8
-"""Hosts worked on at the same time."""
-TICK: Final = 0.2
+__all__ = ["How", "Report", "UnitStatus", "apply", "logs", "observe", "secret_digests", "status"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,175 +85,35 @@ def secret_digests(tree: Tree, secrets: Secrets) -> SecretDigests:
         except (HostError, OSError):
             continue
         if key is not None:
-            digests.update(_digests(tree.of_host(root.host), secrets, key))
+            digests.update(digests_of(tree.of_host(root.host), secrets, key))
     return digests
 
 
-def _digests(tree: Tree, secrets: Secrets, key: bytes) -> SecretDigests:
-    files = [a for a in tree.artefacts if isinstance(a, SecretFile)]
-    return {(f.host, f.path): keyed(key, hashlib.sha256(secret_content(f, secrets)).hexdigest()) for f in files}
+def apply(plan: Plan, tree: Tree, secrets: Secrets, emit: Emit, how: How | None = None) -> Report:
+    """Carry out a plan, all hosts side by side; one that fails does not stop the others unless it is to.
 
-
-def apply(
-    plan: Plan,
-    tree: Tree,
-    secrets: Secrets,
-    emit: Emit,
-    *,
-    exact: bool = False,
-    wait_for_lock: float = 0,
-    break_lock: bool = False,
-) -> Report:
-    """Carry out a plan, all hosts side by side; one that fails does not stop the others.
-
-    Under each host's lock the host is looked at again. What is to be done must then be what was planned or, unless
-    ``exact`` (a saved plan), a part of it; otherwise that host is left alone and counts as stale. Ctrl-C stops between
-    two steps; a second one at once.
+    Under each host's lock the host is looked at again. What is to be done must then be what was planned or, unless it
+    is a saved plan, a part of it; otherwise that host is left alone and counts as stale. A host on which a unit fails goes
+    back to what it was after the last apply that went well. Ctrl-C stops between two steps; a second one at once.
 
     Args:
         plan: from ``labctl.plan.diff``; a destroy plan removes.
         tree: the one that the plan was made for: its digest is compared.
         secrets: the values for secret files.
         emit: is told what happens, one call at a time.
-        exact: refuse a host on which anything has moved since the plan was made.
-        wait_for_lock: seconds to wait for another apply.
-        break_lock: take the lock from a living holder.
+        how: how to go about it.
     """
     if plan.tree_digest != tree.digest():
         return Report(stale=("the lab",))
-    applying = _Applying(plan, tree, secrets, _one_at_a_time(emit), exact, wait_for_lock, break_lock)
+    how = how or How()
     hosts = [root for root in tree.roots.values() if root.host in plan.hosts]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    applying = Applying(plan, tree, secrets, one_at_a_time(emit), how, Courier(coming(plan)))
+    with ThreadPoolExecutor(how.at_once) as pool:
         futures = {root.host: pool.submit(applying.host, root) for root in hosts}
         applying.wait(list(futures.values()))
         results = {host: future.result() for host, future in futures.items()}
     stale = tuple(address for _, addresses in results.values() for address in addresses)
     return Report({host: outcome for host, (outcome, _) in results.items()}, stale)
-
-
-@dataclass(slots=True)
-class _Applying:
-    """One call of ``apply``."""
-
-    plan: Plan
-    tree: Tree
-    secrets: Secrets
-    emit: Emit
-    exact: bool
-    wait_for_lock: float
-    break_lock: bool
-    stop: threading.Event = field(default_factory=threading.Event)
-
-    def wait(self, futures: list[Future[tuple[Outcome, tuple[str, ...]]]]) -> None:
-        """Wait for all hosts; the first Ctrl-C asks them to stop after the step they are in."""
-        try:
-            while wait(futures, timeout=TICK).not_done:
-                pass
-        except KeyboardInterrupt:
-            self.stop.set()
-            wait(futures)
-
-    def host(self, root: HostRoot) -> tuple[Outcome, tuple[str, ...]]:
-        """Apply one host under its lock. Returns its outcome and the addresses at which the plan was stale."""
-        if not self.plan.hosts[root.host].complete:
-            return self._refused(root, self.plan.hosts[root.host].why), ()
-        try:
-            site = connect(root)
-            own_state_folder(site)
-            with locked(
-                site,
-                "destroy" if self.plan.destroy else "apply",
-                wait=self.wait_for_lock,
-                force=self.break_lock,
-                note=lambda text: self.emit(HostPhase(host=root.host, phase=Phase.LOCKING, detail=text)),
-                check=stop_when(self.stop.is_set),
-            ) as still_mine:
-                return self._locked(site, still_mine)
-        except HostError as error:
-            return self._refused(root, (error.diagnostic,)), ()
-        except OSError as error:
-            return self._refused(root, (_no_access(root, error),)), ()
-        except Stopped:
-            return Outcome(host=root.host, interrupted=True, skipped=self._addresses(root.host)), ()
-
-    def _locked(self, site: Site, still_mine: Callable[[], None]) -> tuple[Outcome, tuple[str, ...]]:
-        part, managers = self.tree.of_host(site.host), managers_of(site)
-        seen = SiteObserver(site, managers, self.secrets.redactor()).observe(part)
-        if not seen.complete:
-            return self._refused(site.root, seen.why), ()
-        key = read_key(site)
-        known = self.plan.secrets_known
-        digests = _digests(part, self.secrets, key) if key is not None and not self.plan.destroy else {}
-        fresh = self._plan(seen, part, digests if known else None)
-        stale = self._moved(site.host, fresh)
-        if stale:
-            return self._refused(site.root, (_stale(site.host, stale),)), stale
-        if not self.plan.destroy and any(isinstance(a, SecretFile) for a in part.artefacts):
-            digests = _digests(part, self.secrets, ensure_key(site))
-        executor = SiteExecutor(
-            site=site,
-            managers=managers,
-            secrets=self.secrets,
-            digests=digests,
-            lab=self.plan.lab,
-            lab_digest=self.plan.lab_digest,
-            plan_digest=hashlib.sha256(plan_to_json(self.plan).encode()).hexdigest(),
-            destroy=self.plan.destroy,
-            data=self.plan.data,
-            check=stop_when(self.stop.is_set, still_mine),
-        )
-        return executor.execute(fresh.changes, part, self.emit), ()
-
-    def _plan(self, seen: SeenHost, part: Tree, digests: SecretDigests | None) -> Plan:
-        observed = Observed({seen.host: seen})
-        return diff(part, observed, digests, destroy=self.plan.destroy, data=self.plan.data)
-
-    def _moved(self, host: str, fresh: Plan) -> tuple[str, ...]:
-        """Return the addresses at which there is something to do that was not planned (``exact``: or no longer)."""
-        planned = replace(self.plan, changes=self.plan.of_host(host))
-        return moved(planned, fresh) if self.exact else beyond(planned, fresh)
-
-    def _refused(self, root: HostRoot, why: tuple[Diagnostic, ...]) -> Outcome:
-        skipped = self._addresses(root.host)
-        self.emit(HostFailed(host=root.host, done=0, failed=0, skipped=len(skipped), diagnostics=why))
-        return Outcome(host=root.host, skipped=skipped, diagnostics=why)
-
-    def _addresses(self, host: str) -> tuple[str, ...]:
-        return tuple(c.address for c in self.plan.of_host(host) if c.action.changes)
-
-
-def beyond(planned: Plan, fresh: Plan) -> tuple[str, ...]:
-    """Return the addresses at which ``fresh`` does something that ``planned`` does not, sorted."""
-    known = {(c.address, c.action) for c in planned.todo}
-    return tuple(sorted({c.address for c in fresh.todo if (c.address, c.action) not in known}))
-
-
-def _one_at_a_time(emit: Emit) -> Emit:
-    lock = threading.Lock()
-
-    def emit_one(event: Event) -> None:
-        with lock:
-            emit(event)
-
-    return emit_one
-
-
-def _stale(host: str, addresses: tuple[str, ...]) -> Diagnostic:
-    return Diagnostic(
-        code="LAB124",
-        summary=f"`{host}` has changed since the plan was made",
-        detail="\n".join(addresses),
-        hint="make a new plan",
-    )
-
-
-def _no_access(root: HostRoot, error: OSError) -> Diagnostic:
-    return Diagnostic(
-        code="LAB101",
-        summary=f"`{root.host}` cannot be worked on: {error.strerror or error}",
-        detail=str(error.filename or ""),
-        hint="run labctl as a user who may write there, or choose another folder for this host's root",
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,12 @@ class Placer(Protocol):
         ...
 
 
+def placer_of(site: Site, courier: Courier) -> Placer:
+    """Return how files get to a host: by Ansible where there is a login to it, else through its shell."""
+    reach = getattr(site.shell, "reach", None)
+    return DirectPlacer(site) if reach is None else AnsiblePlacer(site, reach(), courier)
+
+
 def staged(site: Site) -> str:
     """Return the folder that stands for the host's root while files are checked."""
     return f"{site.state(STAGING)}/{TREE}"

@@ -91,7 +91,9 @@ class Lab:
         """Plan, unless there is a plan, and apply."""
         self.events.clear()
         plan = plan or self.plan()
-        return fleet.apply(plan, self.tree(), self.secrets, self.events.append, exact=exact, wait_for_lock=wait)
+        return fleet.apply(
+            plan, self.tree(), self.secrets, self.events.append, fleet.How(exact=exact, wait_for_lock=wait)
+        )
 
     def destroy(self, *, data: bool = True) -> fleet.Report:
         """Remove everything."""

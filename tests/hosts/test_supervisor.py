@@ -243,7 +243,7 @@ def test_two_applies_at_once(lab: Lab) -> None:
     reports: dict[str, fleet.Report] = {}
 
     def run(name: str, wait: float) -> None:
-        reports[name] = fleet.apply(plan, lab.tree(), lab.secrets, lambda _: None, wait_for_lock=wait)
+        reports[name] = fleet.apply(plan, lab.tree(), lab.secrets, lambda _: None, fleet.How(wait_for_lock=wait))
 
     first = threading.Thread(target=run, args=("first", 0))
     first.start()
@@ -276,7 +276,7 @@ def test_a_dead_holders_lock_is_taken_over(lab: Lab) -> None:
     (lab.root / "state" / "lock").write_text(json.dumps(holder))
     lab.change("web", text="newer")
     assert [d.code for d in lab.apply().diagnostics] == ["LAB103"]
-    report = fleet.apply(lab.plan(), lab.tree(), lab.secrets, lambda _: None, break_lock=True)
+    report = fleet.apply(lab.plan(), lab.tree(), lab.secrets, lambda _: None, fleet.How(break_lock=True))
     assert report.ok
 
 
