@@ -112,10 +112,9 @@ class SshCaller:
         with self._lock:
             if self._failed is not None:
                 raise LostError(self._failed)
-            if self._link is None or not self._link.alive:
-                if self._locked:
-                    end = self._link.end if self._link is not None else None
-                    raise LostError(lost(self._tried, "connect", changes=False, end=end))
+            if self._locked and (self._link is None or not self._link.alive):
+                end = self._link.end if self._link is not None else None
+                raise LostError(lost(self._tried, "connect", changes=False, end=end))
             try:
                 self._link = self._greeted(_unless_broken(self._link) or self._open())
             except LostError as error:

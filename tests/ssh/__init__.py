@@ -1,0 +1,1 @@
+"""Connections to other machines, over real SSH servers on loopback addresses."""
