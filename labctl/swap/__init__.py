@@ -1,0 +1,16 @@
+"""The built-in gateway: one OpenAI-compatible API that keeps resident whatever fits and swaps the rest.
+
+Runs on its own (``python -m labctl.swap --config gateway.json``) and knows nothing of the rest of labctl: what it
+serves, what each server takes on each card and how servers are started stands in one rendered file.
+
+======================  ================================================================================
+``config``              the rendered file as values
+``view``, ``decide``    what is known at one moment → what to do next; pure
+``loop``                the only writer of that state: takes events, asks ``decide``, starts the doing
+``backends``            start, wait until healthy, stop and verify, through a driver
+``drivers``             Docker, systemd, supervisor; a server that is always there
+``app``, ``forward``    the API: keys, limits, errors, streaming
+``metrics``, ``host``   Prometheus text; memory, load and temperatures of the machine
+``page``                the dashboard
+======================  ================================================================================
+"""

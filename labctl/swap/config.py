@@ -1,0 +1,193 @@
+"""The rendered file that says what the gateway serves, as values. JSON; unknown keys are errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+FORMAT: Final = 1
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """The file cannot be used; the message says where and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """How a server is started and stopped.
+
+    Attributes:
+        kind: ``docker``, ``systemd``, ``systemd-user``, ``supervisor`` or ``none`` (it always runs).
+        id: how that manager calls it: a container, a unit, a program.
+        at: where the manager is reached: a socket's path; "" for its usual place.
+    """
+
+    kind: str = "none"
+    id: str = ""
+    at: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """One model server.
+
+    Attributes:
+        name: its name in the lab.
+        url: where it is reached, without ``/v1``.
+        serves: public names; ``model``: the name that the server itself expects.
+        health: path that answers 2xx when it is ready.
+        memory: card → bytes that it takes; the cards are keys of ``Config.cards``.
+        slots: requests that it works on at a time.
+        startup: seconds that it may take to become ready.
+        pinned: loaded at start and never evicted; ``preload``: loaded at start.
+        ttl: seconds without a request after which it is stopped.
+        exclusive: groups of which only one member is resident.
+        task: ``chat``, ``embed`` …; ``vision``: takes images. For the dashboard.
+    """
+
+    name: str
+    url: str
+    serves: tuple[str, ...] = ()
+    model: str = ""
+    health: str = "/health"
+    memory: Mapping[str, int] = field(default_factory=dict)
+    slots: int = 1
+    startup: float = 60.0
+    timeout: float = 600.0
+    pinned: bool = False
+    preload: bool = False
+    ttl: float | None = None
+    exclusive: tuple[str, ...] = ()
+    task: str = "chat"
+    vision: bool = False
+    driver: Driver = Driver()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """Who may ask. Only the SHA-256 of the bearer key is kept.
+
+    Attributes:
+        name: shown in logs and metrics.
+        sha256: of the key, in hex.
+        models: public names that it may use; empty for all.
+        parallel: requests of it at a time, waiting ones among them; None for no limit.
+        admin: may start, stop and pin servers.
+    """
+
+    name: str
+    sha256: str
+    models: tuple[str, ...] = ()
+    parallel: int | None = None
+    admin: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that the gateway is told.
+
+    Attributes:
+        bind/port: where it listens.
+        cards: card → bytes that all resident servers together may take; ``labels``: card → what people call it.
+        queue: requests that may wait; one more is answered 503.
+        patience: seconds that a waiting request may be overtaken.
+        min_residency: seconds for which a fresh server is not evicted.
+        keys_file: file of keys, read again when it changes; "" when nobody is asked for one.
+        log_prompts: whether the dashboard's request list shows the first words of a prompt.
+        body_limit: bytes of a request's body.
+    """
+
+    backends: tuple[Backend, ...]
+    cards: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    bind: str = "127.0.0.1"
+    port: int = 8888
+    queue: int = 50
+    patience: float = 20.0
+    min_residency: float = 0.0
+    keys_file: str = ""
+    log_prompts: bool = False
+    body_limit: int = 64 << 20
+    format: int = FORMAT
+
+    def routes(self) -> dict[str, tuple[str, ...]]:
+        """Return public name → servers that answer to it, in the order of the file."""
+        found: dict[str, list[str]] = {}
+        for backend in self.backends:
+            for name in backend.serves or (backend.name,):
+                found.setdefault(name, []).append(backend.name)
+        return {name: tuple(servers) for name, servers in found.items()}
+
+
+def read(path: str) -> Config:
+    """Read the file; ConfigError when it cannot be used."""
+    try:
+        value = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        message = f"{path}: {error}"
+        raise ConfigError(message) from error
+    return from_value(value)
+
+
+def from_value(value: Any) -> Config:
+    """Return the configuration that a JSON value stands for; ConfigError when it stands for none."""
+    raw = dict(_mapping(value, "the file"))
+    if raw.get("format", FORMAT) != FORMAT:
+        message = f"format {raw['format']} is not known; this gateway reads format {FORMAT}"
+        raise ConfigError(message)
+    raw["backends"] = tuple(_backend(item, i) for i, item in enumerate(raw.get("backends", ())))
+    config = _make(Config, raw, "the file")
+    names = [b.name for b in config.backends]
+    for name in {n for n in names if names.count(n) > 1}:
+        message = f"two backends are called {name!r}"
+        raise ConfigError(message)
+    for backend in config.backends:
+        for card in backend.memory.keys() - config.cards.keys():
+            message = f"backend {backend.name!r}: there is no card {card!r}"
+            raise ConfigError(message)
+    return config
+
+
+def read_keys(text: str) -> tuple[Key, ...]:
+    """Return the keys of a keys file: a JSON list of objects. ConfigError when it is none."""
+    try:
+        items = json.loads(text)
+    except ValueError as error:
+        message = f"keys: {error}"
+        raise ConfigError(message) from error
+    keys = (_tupled(_mapping(item, f"key {i}"), "models") for i, item in enumerate(items))
+    return tuple(_make(Key, raw, "key") for raw in keys)
+
+
+def _backend(item: Any, index: int) -> Backend:
+    where = f"backend {index}"
+    raw = _tupled(_mapping(item, where), "serves", "exclusive")
+    raw["driver"] = _make(Driver, _mapping(raw.get("driver", {}), where), f"{where}: driver")
+    return _make(Backend, raw, where)
+
+
+def _tupled(raw: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {k: tuple(v) if k in names else v for k, v in raw.items()}
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        message = f"{where} is not a mapping"
+        raise ConfigError(message)
+    return value
+
+
+def _make(kind: type[T], raw: Mapping[str, Any], where: str) -> T:
+    unknown = raw.keys() - {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    if unknown:
+        message = f"{where}: unknown key {min(unknown)!r}"
+        raise ConfigError(message)
+    try:
+        return kind(**raw)
+    except TypeError as error:
+        message = f"{where}: {error}"
+        raise ConfigError(message) from error

@@ -1,0 +1,86 @@
+"""Who may ask for what. Only digests of keys are kept; the file is read again when it changes: a key can be revoked."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from labctl.swap.config import ConfigError, Key, read_keys
+
+LOOK_EVERY: Final = 1.0
+"""Seconds between two looks at the file."""
+EVERYBODY: Final = Key(name="everybody", sha256="", admin=True)
+"""Who asks when no key is asked for."""
+
+log = logging.getLogger("labctl.swap")
+
+
+class Keys:
+    """The keys of one file. Without a file everybody may do everything."""
+
+    def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path, self._clock = path, clock
+        self._looked, self._stamp = -LOOK_EVERY, (0, 0)
+        self._keys: tuple[Key, ...] = ()
+        self.busy: dict[str, int] = {}
+        """Key's name → requests of it under way."""
+        if path:
+            self._read()
+
+    def who(self, headers: Mapping[bytes, bytes]) -> Key | None:
+        """Return whose key a request carries, None when it carries no valid one. Takes the same time for every key."""
+        if not self._path:
+            return EVERYBODY
+        self._refresh()
+        value = headers.get(b"authorization", b"")
+        kind, _, token = value.partition(b" ")
+        if kind.lower() != b"bearer":
+            token = headers.get(b"x-api-key", b"")
+        digest = hashlib.sha256(token.strip()).hexdigest()
+        found = None
+        for key in self._keys:
+            if hmac.compare_digest(key.sha256, digest):
+                found = key
+        return found
+
+    def enter(self, key: Key) -> bool:
+        """Count a request of a key; False when it has as many as it may."""
+        busy = self.busy.get(key.name, 0)
+        if key.parallel is not None and busy >= key.parallel:
+            return False
+        self.busy[key.name] = busy + 1
+        return True
+
+    def leave(self, key: Key) -> None:
+        """A request of a key is over."""
+        self.busy[key.name] = max(0, self.busy.get(key.name, 0) - 1)
+
+    def _refresh(self) -> None:
+        now = self._clock()
+        if now - self._looked < LOOK_EVERY:
+            return
+        self._looked = now
+        try:
+            found = Path(self._path).stat()
+        except OSError:
+            self._keys = ()
+            return
+        if (found.st_mtime_ns, found.st_size) != self._stamp:
+            try:
+                self._read()
+            except ConfigError as error:
+                log.error("the keys stay as they were: %s", error)
+
+    def _read(self) -> None:
+        path = Path(self._path)
+        try:
+            found, text = path.stat(), path.read_text()
+        except OSError as error:
+            message = f"keys: {path}: {error.strerror}"
+            raise ConfigError(message) from error
+        self._keys, self._stamp = read_keys(text), (found.st_mtime_ns, found.st_size)

@@ -1,0 +1,385 @@
+"""The only writer of the gateway's state.
+
+Every method that changes something runs to its end without giving way to another task, so there are no locks and no
+decision is made from a stale picture. What takes time (starting and stopping servers) runs beside it and reports back
+when it is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from labctl.swap.backends import Control, Run
+from labctl.swap.config import Backend, Config
+from labctl.swap.decide import Drain, Refuse, Resume, Send, Start, Step, Stop, fits_without, next_step, wake_at
+from labctl.swap.metrics import Metrics
+from labctl.swap.view import Phase, Queue, Rules, Server, View
+
+log = logging.getLogger("labctl.swap")
+
+FIRST_RETRY: Final = 5.0
+LONGEST_RETRY: Final = 300.0
+"""Seconds before a failed start is tried again: doubled with each failure in a row."""
+
+
+class Unavailable(Exception):  # noqa: N818 - an answer, not a fault
+    """No server can be had. ``retry_after`` in seconds."""
+
+    def __init__(self, why: str, retry_after: float = 5.0) -> None:
+        self.why, self.retry_after = why, retry_after
+        super().__init__(why)
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """One request on its way to a server. ``ready`` is resolved with the server's name."""
+
+    number: int
+    route: str
+    priority: int
+    arrived: float
+    ready: asyncio.Future[str]
+    server: str = ""
+    returned: int = 0
+    """How often its server was lost before it had answered."""
+
+    def __lt__(self, other: Ticket) -> bool:
+        return (self.priority, self.number) < (other.priority, other.number)
+
+
+@dataclass(slots=True)
+class Waiting:
+    """The requests for one public name, the next one first. Those that left are skipped when they come up."""
+
+    servers: tuple[str, ...]
+    heap: list[Ticket] = field(default_factory=list)
+    left: int = 0
+
+    def put(self, ticket: Ticket) -> None:
+        """Add one."""
+        heapq.heappush(self.heap, ticket)
+
+    def head(self) -> Ticket | None:
+        """Return the next one that still waits."""
+        while self.heap and self.heap[0].ready.done():
+            heapq.heappop(self.heap)
+            self.left = max(0, self.left - 1)
+        return self.heap[0] if self.heap else None
+
+    def pop(self) -> Ticket:
+        """Take the next one out."""
+        self.head()
+        return heapq.heappop(self.heap)
+
+    def __len__(self) -> int:
+        return len(self.heap) - self.left
+
+
+class Loop:
+    """Takes requests in, gives them to servers, and has servers started and stopped."""
+
+    def __init__(self, config: Config, control: Control, metrics: Metrics, clock: Callable[[], float]) -> None:
+        self.config, self._control, self._metrics, self._clock = config, control, metrics, clock
+        self.backends: Mapping[str, Backend] = {b.name: b for b in config.backends}
+        self.servers = {b.name: _server(b) for b in config.backends}
+        self.waiting = {route: Waiting(servers) for route, servers in config.routes().items()}
+        self.problems: dict[str, str] = {}
+        self._failures: dict[str, int] = {}
+        self._numbers = itertools.count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._rules = Rules(cards=config.cards, patience=config.patience, min_residency=config.min_residency)
+
+    # --- what requests ask --------------------------------------------------------------------------------------------
+
+    def submit(self, route: str, priority: int = 0) -> Ticket:
+        """Queue a request; Unavailable when the queue is full, KeyError for an unknown name."""
+        queue = self.waiting[route]
+        if self.queued >= self.config.queue and not self._at_once(queue):
+            self._metrics.refused.labels(route, "queue full").inc()
+            message = f"{self.queued} requests wait already"
+            raise Unavailable(message, self._control.patience_hint(self.queued))
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        ticket = Ticket(next(self._numbers), route, priority, self._clock(), future)
+        queue.put(ticket)
+        self.settle()
+        return ticket
+
+    def leave(self, ticket: Ticket) -> None:
+        """The client has gone, waiting or being served."""
+        if ticket.server:
+            self.done(ticket)
+        elif not ticket.ready.done():
+            ticket.ready.cancel()
+            self.waiting[ticket.route].left += 1
+            self.settle()
+
+    def done(self, ticket: Ticket) -> None:
+        """A request was answered, or its client left while it was served."""
+        if ticket.server:
+            server = self.servers[ticket.server]
+            self._set(server.name, busy=server.busy - 1, used=self._clock())
+            ticket.server = ""
+            self.settle()
+
+    def lost(self, ticket: Ticket) -> Ticket:
+        """A server did not take the request. Return a new ticket, ahead of everybody who came later."""
+        name, number = ticket.server, ticket.number
+        self._suspect(name)
+        self.done(ticket)
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        again = Ticket(number, ticket.route, ticket.priority, ticket.arrived, future, returned=ticket.returned + 1)
+        self.waiting[ticket.route].put(again)
+        return again
+
+    @property
+    def queued(self) -> int:
+        """How many requests wait."""
+        return sum(len(queue) for queue in self.waiting.values())
+
+    def view(self) -> View:
+        """Return what is known now."""
+        queues = tuple(_queue(route, queue) for route, queue in self.waiting.items())
+        return View(now=self._clock(), servers=self.servers, queues=queues, rules=self._rules)
+
+    def _at_once(self, queue: Waiting) -> bool:
+        return not len(queue) and any(
+            s.phase is Phase.READY and s.busy < s.slots for s in (self.servers[name] for name in queue.servers)
+        )
+
+    # --- what people ask ----------------------------------------------------------------------------------------------
+
+    def pin(self, name: str, *, pinned: bool) -> None:
+        """Keep a server resident, or no longer."""
+        self._set(name, pinned=pinned)
+        self.settle()
+
+    def start(self, name: str) -> str:
+        """Start a server by hand; return why that cannot be, "" when it is under way."""
+        server, view = self.servers[name], self.view()
+        if server.phase.resident:
+            return ""
+        if not fits_without(view, server, ()):
+            return f"{name} does not fit beside what is loaded; stop something first"
+        self._begin(Start(name))
+        return ""
+
+    def stop(self, name: str) -> str:
+        """Stop a server by hand once it is idle; return why that cannot be."""
+        server = self.servers[name]
+        if server.pinned:
+            return f"{name} is pinned"
+        if server.phase is Phase.READY:
+            self._begin(Stop(name) if server.busy == 0 else Drain(name))
+        return ""
+
+    # --- what is decided ----------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Do everything that there is to do now, and set the alarm for the next moment that matters."""
+        view = self.view()
+        while (step := next_step(view)) is not None:
+            self._begin(step)
+            view = self.view()
+        self._metrics.queued.set(self.queued)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        moment = wake_at(view)
+        if moment is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, moment - view.now) + 0.001, self.settle)
+
+    def _begin(self, step: Step) -> None:
+        match step:
+            case Send(route, name):
+                self._send(self.waiting[route].pop(), name)
+            case Refuse(route, why):
+                ticket = self.waiting[route].pop()
+                self._metrics.refused.labels(route, "unavailable").inc()
+                ticket.ready.set_exception(Unavailable(why, self._retry_after(route)))
+            case Start(name):
+                log.info("starting %s", name)
+                self._set(name, phase=Phase.STARTING, since=self._clock())
+                self._spawn(self._start(name))
+            case Stop(name):
+                log.info("stopping %s", name)
+                self._set(name, phase=Phase.STOPPING, since=self._clock())
+                self._spawn(self._stop(name))
+            case Drain(name):
+                log.info("draining %s: others have waited long enough", name)
+                self._set(name, phase=Phase.DRAINING, since=self._clock())
+            case Resume(name):
+                self._set(name, phase=Phase.READY, since=self._clock())
+
+    def _send(self, ticket: Ticket, name: str) -> None:
+        server, now = self.servers[name], self._clock()
+        self._set(name, busy=server.busy + 1, used=now)
+        self._metrics.waited.labels(ticket.route).observe(now - ticket.arrived)
+        ticket.server = name
+        ticket.ready.set_result(name)
+
+    def _retry_after(self, route: str) -> float:
+        moments = [self.servers[name].retry_at - self._clock() for name in self.waiting[route].servers]
+        return max(1.0, min(moments, default=5.0))
+
+    # --- what takes time ----------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Find what runs already and go on from there; load what is to be there from the start."""
+        found = await self._control.survey(self.config.backends)
+        for backend in self.config.backends:
+            run = found.get(backend.name, Run.STOPPED)
+            if backend.driver.kind == "none":
+                self._set(backend.name, phase=Phase.STARTING, since=self._clock(), pinned=True)
+                self._spawn(self._wait_ready(backend.name))
+            elif run is Run.RUNNING:
+                room = fits_without(self.view(), self.servers[backend.name], ())
+                self._set(backend.name, phase=Phase.STARTING if room else Phase.STOPPING, since=self._clock())
+                self._spawn(self._wait_ready(backend.name) if room else self._stop(backend.name))
+        for backend in self.config.backends:
+            if backend.preload or backend.pinned:
+                problem = self.start(backend.name)
+                if problem:
+                    log.warning("not loaded at start: %s", problem)
+        self.settle()
+
+    async def close(self) -> None:
+        """Stop waiting for anything. Servers go on running: the next gateway finds them."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for queue in self.waiting.values():
+            while (ticket := queue.head()) is not None:
+                ticket.ready.set_exception(Unavailable("the gateway is stopping", 2.0))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def watch(self, every: float = 5.0) -> None:
+        """Look again and again whether what is thought to run does."""
+        while True:
+            await asyncio.sleep(every)
+            found = await self._control.survey([b for b in self.config.backends if b.driver.kind != "none"])
+            for name, run in found.items():
+                if self.servers[name].phase is Phase.READY and run is Run.STOPPED:
+                    self._suspect(name)
+                elif self.servers[name].phase in {Phase.STOPPED, Phase.FAILED} and run is Run.RUNNING:
+                    self._adopt(name)
+
+    def _adopt(self, name: str) -> None:
+        """Somebody else started it. It stays if there is room."""
+        room = fits_without(self.view(), self.servers[name], ())
+        log.info("%s was started by somebody else: %s", name, "kept" if room else "stopped, there is no room")
+        self._set(name, phase=Phase.STARTING if room else Phase.STOPPING, since=self._clock())
+        self._spawn(self._wait_ready(name) if room else self._stop(name))
+
+    async def _start(self, name: str) -> None:
+        problem = await self._control.start(self.backends[name])
+        if problem:
+            await self._failed(name, problem)
+        else:
+            await self._wait_ready(name)
+
+    async def _wait_ready(self, name: str, *, loaded: bool = True) -> None:
+        begun = self._clock()
+        problem = await self._control.wait_ready(self.backends[name])
+        if problem:
+            await self._failed(name, problem)
+            return
+        self._failures.pop(name, None)
+        self.problems.pop(name, None)
+        if loaded:
+            self._loaded(name, self._clock() - begun)
+        self._set(name, phase=Phase.READY, since=self._clock(), used=self._clock())
+        self.settle()
+
+    def _loaded(self, name: str, took: float) -> None:
+        self._metrics.loads.labels(name).inc()
+        self._metrics.load_seconds.labels(name).observe(took)
+        self._set(name, start_cost=max(0.1, took))
+        log.info("%s is ready after %.1f s", name, took)
+
+    async def _failed(self, name: str, problem: str) -> None:
+        """A start failed: stop what may be left of it, and leave it alone for a while."""
+        log.warning("%s did not start: %s", name, problem)
+        self.problems[name] = problem
+        count = self._failures[name] = self._failures.get(name, 0) + 1
+        left = await self._control.stop(self.backends[name])
+        if left:
+            log.error("%s cannot be stopped: %s", name, left)
+        delay = min(LONGEST_RETRY, FIRST_RETRY * 2 ** (count - 1))
+        self._metrics.failures.labels(name).inc()
+        self._set(name, phase=Phase.FAILED, since=self._clock(), retry_at=self._clock() + delay)
+        self.settle()
+
+    async def _stop(self, name: str) -> None:
+        """Stop and verify. A server that does not stop keeps its memory in the books, and is tried again."""
+        while problem := await self._control.stop(self.backends[name]):
+            log.error("%s cannot be stopped: %s", name, problem)
+            self.problems[name] = problem
+            await asyncio.sleep(FIRST_RETRY)
+        self._metrics.evictions.labels(name).inc()
+        self._set(name, phase=Phase.STOPPED, since=self._clock())
+        self.settle()
+
+    def _suspect(self, name: str) -> None:
+        """A server may be gone. It gets no more requests until it was looked at."""
+        if self.servers[name].phase in {Phase.READY, Phase.DRAINING}:
+            self._set(name, phase=Phase.STARTING, since=self._clock())
+            self._spawn(self._look_at(name))
+
+    async def _look_at(self, name: str) -> None:
+        """If it runs it goes on once it is healthy; else the books say so, and it is started anew for whoever waits."""
+        backend = self.backends[name]
+        if backend.driver.kind == "none" or await self._control.alive(backend):
+            await self._wait_ready(name, loaded=False)
+            return
+        log.warning("%s is gone", name)
+        self.problems[name] = "it ended by itself"
+        self._set(name, phase=Phase.STOPPING, since=self._clock())
+        await self._stop(name)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a bug in the gateway", exc_info=error)
+
+    def _set(self, name: str, **values: Any) -> None:
+        self.servers[name] = replace(self.servers[name], **values)
+        if "phase" in values:
+            self._metrics.resident.labels(name).set(int(values["phase"].resident))
+
+
+def _server(backend: Backend) -> Server:
+    return Server(
+        name=backend.name,
+        memory=dict(backend.memory),
+        slots=backend.slots,
+        start_cost=max(1.0, backend.startup / 4),
+        pinned=backend.pinned,
+        ttl=backend.ttl,
+        exclusive=frozenset(backend.exclusive),
+    )
+
+
+def _queue(route: str, waiting: Waiting) -> Queue:
+    head = waiting.head()
+    if head is None:
+        return Queue(route=route, servers=waiting.servers)
+    return Queue(
+        route=route,
+        servers=waiting.servers,
+        waiting=max(1, len(waiting)),
+        head=(head.priority, head.number),
+        arrived=head.arrived,
+    )

@@ -1,0 +1,209 @@
+"""Real llama.cpp servers under a real supervisord, and the gateway in front of them. Each model says its own name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from labctl.emit.ini import dump
+from labctl.swap.drivers import Supervisor
+from labctl.tiny.scripted import scripted
+
+GIB = 1 << 30
+PATIENCE = 60.0
+
+
+def free_port() -> int:
+    """Return a port that nobody uses now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@dataclass
+class Bench:
+    """A folder with models, a supervisord and what the gateway is told."""
+
+    folder: Path
+    names: tuple[str, ...]
+    ports: dict[str, int]
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    url: str = ""
+
+    @property
+    def socket(self) -> str:
+        """Where supervisord listens."""
+        return str(self.folder / "s.sock")
+
+    def server_url(self, name: str) -> str:
+        """Where a model server is reached without the gateway."""
+        return f"http://127.0.0.1:{self.ports[name]}"
+
+    def config(self, **changes: Any) -> dict[str, Any]:
+        """Return a configuration: every model takes 4 of 9 GiB."""
+        backends = [
+            {
+                "name": name,
+                "url": self.server_url(name),
+                "serves": [name],
+                "memory": {"gpu": 4 * GIB},
+                "slots": 2,
+                "startup": 30,
+                "timeout": 30,
+                "driver": {"kind": "supervisor", "id": name, "at": self.socket},
+            }
+            for name in self.names
+        ]
+        return {"backends": backends, "cards": {"gpu": 9 * GIB}, "port": free_port(), **changes}
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Ask supervisord."""
+        return Supervisor(self.socket)._call(method, arguments)
+
+    def running(self) -> set[str]:
+        """Return which servers have a process, as supervisord says: not as the gateway believes."""
+        up = {"RUNNING", "STARTING", "STOPPING"}
+        return {p["name"] for p in self.call("getAllProcessInfo") if p["statename"] in up}
+
+    def gateway(self, config: Mapping[str, Any]) -> subprocess.Popen[bytes]:
+        """Start a gateway and wait until it answers."""
+        path = self.folder / "gateway.json"
+        path.write_text(json.dumps(config))
+        command = [sys.executable, "-m", "labctl.swap", "--config", str(path)]
+        with (self.folder / "gateway.log").open("ab") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+        self.processes.append(process)
+        self.url = f"http://127.0.0.1:{config['port']}"
+        wait_for(f"{self.url}/health", process)
+        return process
+
+    def log(self) -> str:
+        """Return what gateways have said."""
+        return (self.folder / "gateway.log").read_text()
+
+    def ask(self, model: str, client: httpx.Client | None = None, **more: Any) -> str:
+        """Ask for a chat answer and return it."""
+        body = {"model": model, "messages": [{"role": "user", "content": "who are you?"}], **more}
+        response = (client or httpx).post(f"{self.url}/v1/chat/completions", json=body, timeout=PATIENCE)
+        response.raise_for_status()
+        return str(response.json()["choices"][0]["message"]["content"]).strip()
+
+
+def sentence(name: str) -> str:
+    """Return what a model answers."""
+    return f"I am {name}."
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until something answers."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(url, timeout=2).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        assert process.poll() is None, f"it ended with {process.returncode}"
+        time.sleep(0.05)
+    message = f"{url} does not answer"
+    raise AssertionError(message)
+
+
+@contextmanager
+def bench(names: Sequence[str], *, autostart: Sequence[str] = (), broken: Sequence[str] = ()) -> Iterator[Bench]:
+    """Give a bench with a server for each name; ``broken`` ones have no model file and end at once."""
+    folder = Path(tempfile.mkdtemp(prefix="swap", dir="/tmp"))
+    it = Bench(folder, tuple(names), {name: free_port() for name in names})
+    for name in names:
+        if name not in broken:
+            (folder / f"{name}.gguf").write_bytes(scripted(sentence(name)))
+    (folder / "supervisord.conf").write_text(_conf(it, autostart))
+    daemon = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-n", "-c", str(folder / "supervisord.conf")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=folder,
+    )
+    try:
+        _wait_for_socket(it, daemon)
+        yield it
+    finally:
+        for process in (*it.processes, daemon):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in (*it.processes, daemon):
+            process.wait(30)
+        shutil.rmtree(folder)
+
+
+def _wait_for_socket(it: Bench, daemon: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            it.call("getState")
+        except OSError:
+            assert daemon.poll() is None
+            time.sleep(0.05)
+        else:
+            return
+    message = "supervisord does not answer"
+    raise AssertionError(message)
+
+
+def _conf(it: Bench, autostart: Sequence[str]) -> str:
+    sections: dict[str, dict[str, str]] = {
+        "unix_http_server": {"file": it.socket, "chmod": "0600"},
+        "supervisord": {"logfile": str(it.folder / "supervisord.log"), "pidfile": str(it.folder / "pid")},
+        "rpcinterface:supervisor": {
+            "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+        },
+    }
+    for name in it.names:
+        flags = f"--model {it.folder}/{name}.gguf --host 127.0.0.1 --port {it.ports[name]} --parallel 2 --ctx-size 2048"
+        sections[f"program:{name}"] = {
+            "command": f"{sys.executable} -m labctl.embedded.llama_server {flags}",
+            "autostart": str(name in autostart).lower(),
+            "autorestart": "false",
+            "startsecs": "0",
+            "stopwaitsecs": "20",
+            "redirect_stderr": "true",
+            "stdout_logfile": str(it.folder / f"{name}.log"),
+        }
+    return dump([(name, list(values.items())) for name, values in sections.items()])
+
+
+class Observer:
+    """Looks from the outside, again and again, at how many servers have a process at the same time."""
+
+    def __init__(self, it: Bench) -> None:
+        self._bench, self.most, self.seen = it, 0, set[frozenset[str]]()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def _look(self) -> None:
+        while not self._stop.wait(0.02):
+            now = frozenset(self._bench.running())
+            self.seen.add(now)
+            self.most = max(self.most, len(now))
+
+    def __enter__(self) -> Observer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
