@@ -140,14 +140,18 @@ class _Run:
             manager.create(ref)
             work.save(confirm_unit(work.manifest, unit, ref.group, work.artefacts, work.digests))
 
+    def rivals(self, unit: Unit) -> set[str]:
+        """Return the members of a unit's group that were to be stopped for it."""
+        stopped = {c.name for c in self.work.todo(Kind.UNIT) if c.action is Action.STOP}
+        return {n for n in stopped if unit.turns is not None and self.work.units[n].turns == unit.turns} - {unit.name}
+
     def activate(self, change: Change) -> None:
         """Make one unit's change, once everything that it needs is healthy."""
         work, unit = self.work, self.work.units[change.name]
         for needed in needs(unit, work.units.values()):
             self.await_one(needed.name)
         needed_names = {n.name for n in needs(unit, work.units.values())}
-        rivals = {u.name for u in work.units.values() if unit.turns and u.turns == unit.turns and u is not unit}
-        broken = sorted(work.broken & ({unit.project, *unit.files} | needed_names | rivals))
+        broken = sorted(work.broken & ({unit.project, *unit.files} | needed_names | self.rivals(unit)))
         if broken:
             work.skip(change, f"it needs `{broken[0]}`")
             return
