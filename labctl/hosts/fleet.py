@@ -93,8 +93,8 @@ def apply(plan: Plan, tree: Tree, secrets: Secrets, emit: Emit, how: How | None 
     """Carry out a plan, all hosts side by side; one that fails does not stop the others unless it is to.
 
     Under each host's lock the host is looked at again. What is to be done must then be what was planned or, unless it
-    is a saved plan, a part of it; otherwise that host is left alone and counts as stale. A host on which a unit fails goes
-    back to what it was after the last apply that went well. Ctrl-C stops between two steps; a second one at once.
+    is a saved plan, a part of it; otherwise that host is left alone and counts as stale. A host on which a unit fails
+    goes back to what it was after the last apply that went well. Ctrl-C stops between two steps; a second one at once.
 
     Args:
         plan: from ``labctl.plan.diff``; a destroy plan removes.

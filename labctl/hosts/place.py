@@ -18,7 +18,10 @@ from labctl.hosts.ansible import Courier, Parcel, Reach
 from labctl.hosts.base import Check, HostError, Ran, Site
 from labctl.hosts.checks import refusal, run_checks, to_value
 from labctl.hosts.playbooks.library.labctl_place import REQUEST, TREE
+from labctl.hosts.ssh import SshShell
+from labctl.hosts.ssh_options import program
 from labctl.hosts.state import LOCK
+from labctl.secrets import Secret
 from labctl.values import dataclass
 
 STAGING: Final = "staging"
@@ -60,8 +63,19 @@ class Placer(Protocol):
 
 def placer_of(site: Site, courier: Courier) -> Placer:
     """Return how files get to a host: by Ansible where there is a login to it, else through its shell."""
-    reach = getattr(site.shell, "reach", None)
-    return DirectPlacer(site) if reach is None else AnsiblePlacer(site, reach(), courier)
+    return AnsiblePlacer(site, site.shell, courier) if isinstance(site.shell, SshShell) else DirectPlacer(site)
+
+
+def reach_of(shell: SshShell) -> Reach:
+    """Return how Ansible gets to a host: over the same connection, and to root by the same way."""
+    password = shell.sudo_password
+    return Reach(
+        address=shell.there.address,
+        options=tuple(shell.options()),
+        program=program(),
+        sudo=shell.run(["printenv", "SUDO_UID"]).ok,
+        password=None if password is None else Secret(password),
+    )
 
 
 def staged(site: Site) -> str:
@@ -107,7 +121,7 @@ class AnsiblePlacer:
     """Sends plain files by Ansible, which checks and switches them on the host; lays secrets beside them itself."""
 
     site: Site
-    reach: Reach
+    shell: SshShell
     courier: Courier
 
     def place(self, load: Load, step: Callable[[], None]) -> Mapping[str, str]:
@@ -122,7 +136,7 @@ class AnsiblePlacer:
             held = (self.site.shell.read(lock) or b"").decode()
             request = _request(self.site, load, {"path": lock, "content": held})
             bundle = pack(request, load.items)
-            parcel = Parcel(host=self.site.host, reach=self.reach, staging=staging, bundle=bundle)
+            parcel = Parcel(host=self.site.host, reach=reach_of(self.shell), staging=staging, bundle=bundle)
             answer = self.courier.bring(parcel)
         finally:
             close_staging(self.site)
@@ -136,7 +150,7 @@ class AnsiblePlacer:
         if refused:
             ran = Ran(int(refused["code"]), str(refused["out"]), str(refused["err"]))
             raise HostError(refusal(load.checks[int(refused["check"])], ran))
-        failed: Mapping[str, str] = answer["failed"]
+        failed: Mapping[str, str] = answer["problems"]
         return failed
 
 

@@ -40,6 +40,8 @@ class SshCaller:
         self._link: Link | None = None
         self._failed: Diagnostic | None = None
         self._locked = False
+        self.sudo_password: str | None = None
+        """The password that sudo took, None where it wanted none."""
 
     @property
     def usable(self) -> bool:
@@ -132,6 +134,7 @@ class SshCaller:
             if password is not None:
                 link = self._open(password)
                 end = _wait(link)
+                self.sudo_password = password if end is None else None
         if end is not None:
             raise LostError(diagnose(self._tried, end))
         return link
@@ -156,6 +159,11 @@ class SshShell(AgentShell):
     def usable(self) -> bool:
         """Whether calls can still be made."""
         return self._ssh.usable
+
+    @property
+    def sudo_password(self) -> str | None:
+        """The password that sudo took when the agent was started, None where it wanted none."""
+        return self._ssh.sudo_password
 
     def options(self) -> Sequence[str]:
         """Return ssh's options for this host, for other programs that connect to it: they share its connection.

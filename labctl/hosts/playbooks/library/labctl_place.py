@@ -32,7 +32,7 @@ def place(folder: str) -> dict[str, Any]:
     Returns a dictionary:
         stale: the host's lock is no longer the one that the request was made under; nothing was done.
         refused: {"check": index, "code", "out", "err"} of the first check that failed; nothing was done.
-        failed: path → why it could not be put in place.
+        problems: path → why it could not be put in place.
         placed: paths that are in place.
     """
     staging = Path(folder)
@@ -42,10 +42,10 @@ def place(folder: str) -> dict[str, Any]:
             _link(Path(request["root"], path), staging / TREE / path)
         refused = next(filter(None, itertools.starmap(_check, enumerate(request["checks"]))), None)
         if refused:
-            return {"refused": refused, "failed": {}, "placed": []}
+            return {"refused": refused, "problems": {}, "placed": []}
         with _locked(request["lock"]) as held:
             if not held:
-                return {"stale": True, "failed": {}, "placed": []}
+                return {"stale": True, "problems": {}, "placed": []}
             return _switch(request, staging / TREE)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -124,7 +124,7 @@ def _locked(lock: dict[str, str]) -> Iterator[bool]:
 
 def _switch(request: dict[str, Any], tree: Path) -> dict[str, Any]:
     """Put every file in place in one step each. One that cannot be put there does not stop the others."""
-    failed: dict[str, str] = {}
+    problems: dict[str, str] = {}
     placed: list[str] = []
     folders: set[Path] = set()
     for entry in request["files"]:
@@ -132,13 +132,13 @@ def _switch(request: dict[str, Any], tree: Path) -> dict[str, Any]:
         try:
             _switch_one(tree / entry["path"], path, entry["mode"])
         except OSError as error:
-            failed[entry["path"]] = f"{error.filename or path}: {error.strerror or error}"
+            problems[entry["path"]] = f"{error.filename or path}: {error.strerror or error}"
         else:
             placed.append(entry["path"])
             folders.add(path.parent)
     for folder in sorted(folders):
         _sync(folder)
-    return {"failed": failed, "placed": placed}
+    return {"problems": problems, "placed": placed}
 
 
 def _switch_one(source: Path, path: Path, mode: int) -> None:
