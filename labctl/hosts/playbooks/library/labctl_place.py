@@ -1,15 +1,17 @@
 #!/usr/bin/python
 """Ansible module: check files that wait in a staging folder, then put all of them in place, or none.
 
-Runs on the host. Needs Python 3.9 and nothing of labctl. The staging folder (0700, made by labctl) holds ``bundle.tar``
-with a ``request.json`` and files below ``tree/``; secret files lie below ``tree/`` already, brought by labctl itself.
+Runs on the host. Needs Python 3.9 and nothing of labctl. The bundle is a tar with a ``request.json`` and files below
+``tree/``. It is unpacked into the staging folder (0700, made by labctl), where secret files lie already, below ``tree/``.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import fcntl
+import io
 import itertools
 import json
 import os
@@ -21,12 +23,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-BUNDLE, REQUEST, TREE = "bundle.tar", "request.json", "tree"
+REQUEST, TREE = "request.json", "tree"
 KEPT = 4000
 """Characters kept of what a check prints."""
 
 
-def place(folder: str) -> dict[str, Any]:
+def place(folder: str, bundle: bytes) -> dict[str, Any]:
     """Do what the bundle's request says and remove the staging folder.
 
     Returns a dictionary:
@@ -37,7 +39,7 @@ def place(folder: str) -> dict[str, Any]:
     """
     staging = Path(folder)
     try:
-        request = _unpack(staging)
+        request = _unpack(staging, bundle)
         for path in request["links"]:
             _link(Path(request["root"], path), staging / TREE / path)
         refused = next(filter(None, itertools.starmap(_check, enumerate(request["checks"]))), None)
@@ -51,11 +53,11 @@ def place(folder: str) -> dict[str, Any]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _unpack(staging: Path) -> Any:
+def _unpack(staging: Path, bundle: bytes) -> Any:
     """Unpack the plain files of the bundle and return the request."""
-    with tarfile.open(staging / BUNDLE) as bundle:
-        for member in bundle:
-            source = bundle.extractfile(member)
+    with tarfile.open(fileobj=io.BytesIO(bundle)) as packed:
+        for member in packed:
+            source = packed.extractfile(member)
             if source is None or ".." in member.name.split("/"):
                 raise ValueError(member.name)
             place_at = staging / member.name
@@ -185,9 +187,10 @@ def main() -> None:
     """Answer Ansible."""
     from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]  # noqa: PLC0415 - there only
 
-    module = AnsibleModule(argument_spec={"staging": {"type": "path", "required": True}})
+    needed = {"required": True, "type": "str"}
+    module = AnsibleModule(argument_spec={"staging": needed, "bundle": {**needed, "no_log": True}})
     try:
-        result = place(module.params["staging"])
+        result = place(module.params["staging"], base64.b64decode(module.params["bundle"]))
     except (OSError, ValueError, KeyError, tarfile.TarError) as error:
         module.fail_json(msg=f"{type(error).__name__}: {error}")
         return

@@ -1,0 +1,1 @@
+"""Ansible's side of modules; they run where labctl runs."""
