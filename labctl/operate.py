@@ -16,6 +16,7 @@ from labctl.artefact import Tree
 from labctl.diagnostics import Diagnostic, ExitCode, LabctlError
 from labctl.hosts import fleet, turns
 from labctl.hosts import history as hosts_history
+from labctl.hosts.applying import How
 from labctl.hosts.events import Event
 from labctl.hosts.history import Entry
 from labctl.lastknown import known_turns, last_known, remember, remember_turns, state_folder, tidy
@@ -243,26 +244,10 @@ def all_secrets(loaded: Loaded, tree: Tree) -> Secrets:
     return secrets.value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lock:
-    """How an apply treats another one's lock."""
-
-    wait: float = 0
-    """Seconds to wait for it."""
-    break_it: bool = False
-
-
-def apply(work: Work, emit: Emit, *, exact: bool = False, lock: Lock | None = None) -> fleet.Report:
+def apply(work: Work, emit: Emit, how: How | None = None) -> fleet.Report:
     """Do what a plan says. LabctlError when a secret is missing; what fails on a host is in the report."""
-    lock = lock or Lock()
     secrets = Secrets() if work.plan.destroy else all_secrets(work.loaded, work.tree)
-    report = fleet.apply(
-        work.plan,
-        work.tree,
-        secrets,
-        emit,
-        fleet.How(exact=exact, wait_for_lock=lock.wait, break_lock=lock.break_it),
-    )
+    report = fleet.apply(work.plan, work.tree, secrets, emit, how)
     _remember(work, secrets)
     if work.plan.destroy and report.ok and _all_hosts(work):
         forget_secrets(work)

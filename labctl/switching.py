@@ -6,24 +6,36 @@ else. The hosts remember it first, so that the apply after a switch that was cut
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from labctl import operate
 from labctl.diagnostics import Diagnostic, LabctlError
 from labctl.hosts import fleet, turns
+from labctl.hosts.applying import How
 from labctl.hosts.base import HostError
 from labctl.hosts.events import Event, RollbackDone
-from labctl.hosts.fleet import Report, UnitStatus
+from labctl.hosts.fleet import Report
 from labctl.hosts.state import now, who
-from labctl.operate import Emit, Lock, Scope, Work
+from labctl.operate import Emit, Scope, Work
 from labctl.plan import turns as decide
 from labctl.plan.model import Change, Kind
+from labctl.plan.observed import SeenUnit
 from labctl.plan.turns import Group, Turn, Turns
 from labctl.usecases import Loaded, with_active
 from labctl.values import dataclass
 
 SHOWN = 3
 """Changes that are named when there are others than the switch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberUnit:
+    """A unit of a group's member, with its live state."""
+
+    member: str
+    host: str
+    unit: str
+    seen: SeenUnit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +52,7 @@ class GroupStatus:
     group: Group
     member: str | None
     turn: Turn | None
-    units: tuple[UnitStatus, ...]
+    units: tuple[MemberUnit, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,19 +66,25 @@ class Switch:
     after: Turns
 
 
-def groups(loaded: Loaded) -> tuple[tuple[GroupStatus, ...], tuple[Diagnostic, ...]]:
-    """Return all exclusive groups with who runs, and the problems of hosts that could not be asked."""
+def groups(loaded: Loaded, name: str = "") -> tuple[tuple[GroupStatus, ...], tuple[Diagnostic, ...]]:
+    """Return all exclusive groups, or one, with who runs, and the problems of hosts that could not be asked."""
     stands, found = operate.as_it_stands(loaded)
-    rows, problems = fleet.status(operate.tree_of(stands))
-    units = {group.name: units_of(stands, group) for group in found.groups}
+    wanted = (_known(found, name),) if name else found.groups
+    units = {unit: member for group in wanted for unit, member in units_of(stands, group).items()}
+    hosts = sorted({u.host for u in operate.tree_of(stands).units if u.name in units})
+    rows, problems = fleet.status(operate.tree_of(stands, hosts)) if hosts else ((), ())
     status = tuple(
         GroupStatus(
             group=group,
             member=found.of(group),
             turn=found.switched.get(group.name),
-            units=tuple(row for row in rows if row.unit.name in units[group.name]),
+            units=tuple(
+                MemberUnit(member=units[row.unit.name], host=row.host, unit=row.unit.name, seen=row.seen)
+                for row in rows
+                if units.get(row.unit.name) in group.members
+            ),
         )
-        for group in found.groups
+        for group in wanted
     )
     return status, operate.locate(loaded, problems)
 
@@ -79,12 +97,12 @@ def prepare(loaded: Loaded, name: str, member: str) -> Switch:
     switched = with_active(loaded, after.active)
     hosts = sorted({u.host for u in operate.tree_of(stands).units if u.turns == name})
     scope, secrets = Scope(hosts=tuple(hosts)), operate.known_secrets(stands, operate.tree_of(stands, hosts))
-    _refuse_others(group, operate.plan_of(stands, before, scope, secrets), units_of(stands, group))
+    _refuse_others(group, operate.plan_of(stands, before, scope, secrets), frozenset(units_of(stands, group)))
     work = operate.plan_of(switched, after, scope, secrets)
     return Switch(group=group, member=member, work=work, before=before, after=after)
 
 
-def carry_out(switch: Switch, emit: Emit, *, lock: Lock | None = None) -> Report:
+def carry_out(switch: Switch, emit: Emit, how: How | None = None) -> Report:
     """Make a switch: stop who runs, see that it has gone, start the other one, wait until it is healthy.
 
     When hosts went back to how they were, they forget it, too. LabctlError when a host cannot remember it.
@@ -97,16 +115,22 @@ def carry_out(switch: Switch, emit: Emit, *, lock: Lock | None = None) -> Report
         emit(event)
 
     _remember(switch, switch.after)
-    report = operate.apply(switch.work, watched, lock=lock)
+    report = operate.apply(switch.work, watched, how)
     if back:
         _remember(switch, switch.before)
     return report
 
 
-def units_of(loaded: Loaded, group: Group) -> frozenset[str]:
-    """Return the names of the units of a group's members."""
+def keep(switch: Switch) -> None:
+    """Remember a switch for which nothing has to be done: that member runs already."""
+    if switch.after.switched != switch.before.switched:
+        _remember(switch, switch.after)
+
+
+def units_of(loaded: Loaded, group: Group) -> Mapping[str, str]:
+    """Return the units of a group's members: unit → deployment."""
     servers = loaded.need_placed().servers
-    return frozenset(server.name for server in servers if server.deployment in group.members)
+    return {server.name: server.deployment for server in servers if server.deployment in group.members}
 
 
 def _remember(switch: Switch, found: Turns) -> None:
@@ -120,17 +144,22 @@ def _remember(switch: Switch, found: Turns) -> None:
         raise LabctlError([Diagnostic(code="LAB101", summary=summary, detail=str(error.filename or ""))]) from error
 
 
-def _group(found: Turns, name: str, member: str) -> Group:
+def _known(found: Turns, name: str) -> Group:
     known = {group.name: group for group in found.groups}
     if name not in known:
         raise LabctlError([_unknown("exclusive group", name, known)])
-    if member not in known[name].members:
-        raise LabctlError([_unknown(f"member of `{name}`", member, known[name].members)])
-    if known[name].active is None:
+    return known[name]
+
+
+def _group(found: Turns, name: str, member: str) -> Group:
+    group = _known(found, name)
+    if member not in group.members:
+        raise LabctlError([_unknown(f"member of `{name}`", member, group.members)])
+    if group.active is None:
         summary = f"the members of `{name}` are started on demand, by whoever wants them"
         hint = "ask the gateway for one; or let one run always: remove `start: on-demand`"
         raise LabctlError([Diagnostic(code="LAB153", summary=summary, path=("groups", name), hint=hint)])
-    return known[name]
+    return group
 
 
 def _unknown(what: str, name: str, known: Iterable[str]) -> Diagnostic:

@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli.options import HERE, BreakLock, Hosts, Json, LabPath, Overlays, Wait, Yes
+from labctl.cli.options import (
+    HERE,
+    PARALLEL,
+    AskSudoPassword,
+    BreakLock,
+    FailFast,
+    Hosts,
+    Json,
+    LabPath,
+    Overlays,
+    Parallel,
+    Wait,
+    Yes,
+)
 
 Diff = Annotated[bool, typer.Option("--diff", help="Show whole differences of files.")]
 
@@ -17,20 +30,25 @@ def apply(
     diff: Diff = False,
     host: Hosts = [],  # noqa: B006
     overlay: Overlays = [],  # noqa: B006
+    fail_fast: FailFast = False,
+    parallel: Parallel = PARALLEL,
     wait: Wait = 0,
     break_lock: BreakLock = False,
+    ask_sudo_password: AskSudoPassword = False,
     json: Json = False,
 ) -> None:
     """Make the hosts what the lab says: show the plan, ask, do it.
 
     LAB may be a saved plan (plan.json): then exactly that is done, or nothing.
     """
-    from labctl import operate
+    from labctl.cli.sudo import sudo_password
     from labctl.cli.work import carry_out, confirm, finish, fresh_work, saved_work
+    from labctl.hosts.applying import How
 
+    sudo_password(ask=ask_sudo_password)
     saved = lab.suffix == ".json"
     work = saved_work(lab, json=json) if saved else fresh_work(lab, tuple(overlay), tuple(host), json=json)
     if confirm(work, "apply", yes=yes, diff=diff, json=json):
-        lock = operate.Lock(wait=wait, break_it=break_lock)
-        raise typer.Exit(carry_out(work, exact=saved, lock=lock, json=json))
+        how = How(exact=saved, wait_for_lock=wait, break_lock=break_lock, fail_fast=fail_fast, at_once=parallel)
+        raise typer.Exit(carry_out(work, how, json=json))
     finish(work, json=json)

@@ -20,6 +20,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("labctl.cli.plan:plan", "Show what apply would do, and why."),
     "apply": ("labctl.cli.apply:apply", "Make the hosts what the lab says: show the plan, ask, do it."),
     "status": ("labctl.cli.status:status", "Show what was declared beside what runs."),
+    "switch": (
+        "labctl.cli.switch:switch",
+        "Give another member of an exclusive group its turn.",
+    ),
+    "history": ("labctl.cli.history:history", "Show who applied what to which host, when, and how it ended."),
     "logs": ("labctl.cli.logs:logs", "Show the last log lines of something that runs."),
     "destroy": (
         "labctl.cli.destroy:destroy",

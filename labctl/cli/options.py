@@ -20,6 +20,8 @@ Overlays = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, errors included.")]
 Hosts = Annotated[list[str], typer.Option("--host", metavar="NAME", help="Only this host; can be given again.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+PARALLEL: Final = 8
+"""Hosts worked on at the same time."""
 Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="Wait for another apply to end.")]
 Only = Annotated[
     list[str],

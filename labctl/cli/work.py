@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from labctl import operate, usecases
+from labctl.cli.interrupts import at_once_on_second_interrupt
 from labctl.cli.report import check, printer, show_diagnostics
 from labctl.diagnostics import Diagnostic, ExitCode, LabctlError
+from labctl.hosts.applying import How
+from labctl.hosts.fleet import Report
+from labctl.hosts.state import now
 from labctl.operate import Work
 from labctl.plan.model import Plan
 from labctl.plan.wire import plan_to_value
 from labctl.views.plan import render_plan, summary
-from labctl.views.progress import progress_view
+from labctl.views.progress import json_line, progress_view, result_to_value
 from labctl.views.summary import summary_text, summary_value
 
 
@@ -59,28 +64,53 @@ def confirm(work: Work, verb: str, *, yes: bool, diff: bool, json: bool) -> bool
     return True
 
 
-def carry_out(work: Work, *, exact: bool, lock: operate.Lock, json: bool) -> int:
+Doing = Callable[[operate.Emit], Report]
+"""Does something on hosts and tells what happens."""
+
+
+def watch(work: Work, doing: Doing, *, json: bool) -> Report:
+    """Do something on hosts, showing progress; with ``json`` the plan, every event and the result are a line each."""
+    with at_once_on_second_interrupt():
+        if json:
+            printer().data(json_line({"event": "Plan", "at": now(), "plan": plan_to_value(work.plan)}))
+            sys.stdout.flush()
+        with progress_view(sys.stdout, sys.stderr, now, as_json=json, live=sys.stderr.isatty()) as view:
+            report = doing(view)
+    if not json:
+        show_diagnostics(operate.locate(work.loaded, report.diagnostics), json=False)
+        _say_how_to_go_on(report)
+    return report
+
+
+def _say_how_to_go_on(report: Report) -> None:
+    if not report.ok and report.exit_code != ExitCode.STALE:
+        printer().say("what was done stays done: run the same command again to go on")
+
+
+def carry_out(work: Work, how: How, *, json: bool) -> int:
     """Do what the plan says, showing progress, and return the exit code."""
-    live = sys.stderr.isatty() and not json
-    with progress_view(sys.stdout, sys.stderr, as_json=json, live=live) as view:
-        report = operate.apply(work, view, exact=exact, lock=lock)
-    problems = operate.locate(work.loaded, report.diagnostics)
-    show_diagnostics(problems, json=False) if not json else None
+    report = watch(work, lambda emit: operate.apply(work, emit, how), json=json)
     if report.ok and not work.plan.destroy:
-        finish(work, json=json)
+        finish(work, report, json=json)
+    elif json:
+        result(report)
     elif report.ok:
         printer().say(
             f"{work.plan.lab}: nothing of it is left" + ("" if work.plan.data else " but its data, if it had any")
         )
-    elif report.exit_code != ExitCode.STALE:
-        printer().say("what was done stays done: run the same command again to go on")
     return report.exit_code
 
 
-def finish(work: Work, *, json: bool) -> None:
-    """Say where the lab answers."""
-    if json:
-        done = {"plan": plan_to_value(work.plan)} if work.nothing_to_do else {}
-        printer().data_json({**done, "summary": summary_value(operate.summarise(work))})
-    else:
+def result(report: Report, **more: object) -> None:
+    """Print the last JSON line."""
+    printer().data(json_line(result_to_value(report, now(), **more)))
+
+
+def finish(work: Work, report: Report | None = None, *, json: bool) -> None:
+    """Say where the lab answers. Without a report there was nothing to do."""
+    if not json:
         printer().data(summary_text(operate.summarise(work), changed=not work.nothing_to_do))
+        return
+    if report is None:
+        printer().data(json_line({"event": "Plan", "at": now(), "plan": plan_to_value(work.plan)}))
+    result(report or Report(), summary=summary_value(operate.summarise(work)))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TextIO, cast
 
+from labctl.diagnostics import Diagnostic
 from labctl.hosts.events import (
     ChangeDone,
     ChangeStarted,
@@ -23,8 +25,10 @@ from labctl.hosts.events import (
     RollbackStarted,
     Waiting,
 )
+from labctl.hosts.fleet import Report
 from labctl.plan.model import Action, Kind
 from labctl.quantity import format_size
+from labctl.views.diagnostics import to_json
 from labctl.views.plan import SYMBOLS, printable
 
 _DONE: Final = {
@@ -38,6 +42,10 @@ _DONE: Final = {
 }
 _REPORT_EVERY: Final = 10.0
 """Seconds of waiting between two plain lines."""
+
+
+Clock = Callable[[], str]
+"""Returns the time, ISO 8601."""
 
 
 class ProgressView(Protocol):
@@ -72,14 +80,14 @@ class View:
 
 
 class JsonProgress(View):
-    """One JSON object per line and event, with the event's name in ``event``."""
+    """One JSON object per line and event, with the event's name in ``event`` and the time in ``at``."""
 
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
+    def __init__(self, out: TextIO, clock: Clock) -> None:
+        self._out, self._clock = out, clock
 
     def __call__(self, event: Event) -> None:
         """Write an event."""
-        self._out.write(json.dumps(event_to_value(event), ensure_ascii=False) + "\n")
+        self._out.write(json_line(event_to_value(event, self._clock())) + "\n")
         self._out.flush()
 
 
@@ -115,19 +123,48 @@ class PlainProgress(View):
         return False
 
 
-def progress_view(out: TextIO, err: TextIO, *, as_json: bool, live: bool) -> ProgressView:
+def progress_view(out: TextIO, err: TextIO, clock: Clock, *, as_json: bool, live: bool) -> ProgressView:
     """Return the view for these streams: JSON lines on ``out``, or live rows or plain lines on ``err``."""
     if as_json:
-        return JsonProgress(out)
+        return JsonProgress(out, clock)
     if not live:
         return PlainProgress(err)
     # rich is loaded for a terminal only
     return cast("ProgressView", importlib.import_module("labctl.views.live").LiveProgress(err))
 
 
-def event_to_value(event: Event) -> dict[str, Any]:
+def event_to_value(event: Event, at: str) -> dict[str, Any]:
     """Return an event as plain values."""
-    return {"event": type(event).__name__, **asdict(event)}
+    values = {f.name: _plain(getattr(event, f.name)) for f in fields(event)}
+    return {"event": type(event).__name__, "at": at, **values}
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, Diagnostic):
+        return to_json([value])[0]
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def result_to_value(report: Report, at: str, **more: object) -> dict[str, Any]:
+    """Return the last line of an apply: how it ended, by host. ``more`` is added."""
+    hosts = {
+        name: {
+            "ok": outcome.ok,
+            "done": list(outcome.done),
+            "failed": {address: to_json([problem])[0] for address, problem in outcome.failed.items()},
+            "skipped": list(outcome.skipped),
+            "interrupted": outcome.interrupted,
+            "diagnostics": to_json(outcome.diagnostics),
+        }
+        for name, outcome in report.outcomes.items()
+    }
+    end = {"ok": report.ok, "exit_code": report.exit_code, "stale": list(report.stale), "hosts": hosts}
+    return {"event": "Result", "at": at, **end, **more}
+
+
+def json_line(value: Mapping[str, object]) -> str:
+    """Return a value on one line."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def line_of(event: Event) -> str | None:

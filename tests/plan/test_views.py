@@ -76,18 +76,19 @@ def test_plain_progress() -> None:
 
 def test_json_progress_is_a_line_per_event() -> None:
     out, err = io.StringIO(), io.StringIO()
-    with progress_view(out, err, as_json=True, live=True) as view:
+    with progress_view(out, err, lambda: "now", as_json=True, live=True) as view:
         for event in EVENTS:
             view(event)
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
     assert [line["event"] for line in lines] == [type(e).__name__ for e in EVENTS]
+    assert {line["at"] for line in lines} == {"now"}
     assert lines[-3]["problem"]["code"] == "LAB110"
     assert err.getvalue() == ""
 
 
 def test_live_progress_keeps_what_lasts() -> None:
     err = io.StringIO()
-    with progress_view(io.StringIO(), err, as_json=False, live=True) as view:
+    with progress_view(io.StringIO(), err, str, as_json=False, live=True) as view:
         assert isinstance(view, LiveProgress)
         for event in EVENTS:
             view(event)
