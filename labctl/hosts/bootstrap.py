@@ -77,8 +77,8 @@ def command(sudo: Sudo) -> str:
 
 
 _FIND_PYTHON: Final = (
-    "for python in python3 /usr/bin/python3 /usr/local/bin/python3 /run/current-system/sw/bin/python3; "
-    'do command -v "$python" >/dev/null 2>&1 && break; python=; done; '
+    "for python in $(command -v python3) /usr/bin/python3 /usr/local/bin/python3 /run/current-system/sw/bin/python3; "
+    'do [ -x "$python" ] && break; python=; done; '
     f'[ "$python" ] || {{ echo "{TROUBLE} no-python" >&2; exit 127; }}; '
 )
 _HAS_SUDO: Final = f'command -v sudo >/dev/null 2>&1 || {{ echo "{TROUBLE} no-sudo" >&2; exit 127; }}; '

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from labctl.agent.operations import OPERATIONS
@@ -14,7 +16,7 @@ from labctl.hosts.bootstrap import Sudo, command
 from labctl.hosts.caller import Answer, Check, Told, Values
 from labctl.hosts.shell import AgentShell
 from labctl.hosts.ssh_errors import Tried, diagnose, lost
-from labctl.hosts.ssh_link import BrokenLinkError, BugError, End, Link
+from labctl.hosts.ssh_link import GREETING, BrokenLinkError, BugError, End, Link
 from labctl.hosts.ssh_options import Destination, environment, program
 
 Password = Callable[[str], str | None]
@@ -22,6 +24,9 @@ Password = Callable[[str], str | None]
 
 STALE_SOCKET: Final = ("mux_client", "ControlSocket", "Control socket", "master is dead")
 """What ssh says when the shared connection has died: another attempt makes a new one."""
+
+HIDDEN: Final = "Connection closed by"
+"""What ssh says when the program that it connects through has ended."""
 
 
 class SshCaller:
@@ -136,8 +141,21 @@ class SshCaller:
                 end = _wait(link)
                 self.sudo_password = password if end is None else None
         if end is not None:
-            raise LostError(diagnose(self._tried, end))
+            raise LostError(diagnose(self._tried, self._in_full(end)))
         return link
+
+    def _in_full(self, end: End) -> End:
+        """Ask again for what a jump host said: ssh hides it when it shares the connection."""
+        if HIDDEN not in end.said:
+            return end
+        argv = self._tried.there.alone()
+        try:
+            done = subprocess.run(
+                argv, capture_output=True, stdin=subprocess.DEVNULL, env=environment(), timeout=GREETING, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return end
+        return end if done.returncode == 0 else replace(end, said=done.stderr.decode(errors="replace"))
 
     def _open(self, password: str | None = None) -> Link:
         sudo = self._sudo if password is None else Sudo.PASSWORD

@@ -92,8 +92,9 @@ def _of_host(tried: Tried, end: End) -> Diagnostic:
 def _of_sudo(tried: Tried, end: End) -> Diagnostic:
     said = end.said
     if end.prompts > 1 or "incorrect password" in said:
-        return _sudo(tried, "LAB167", f"sudo on `{tried.host}` does not accept the password", "", end)
-    if "a password is required" in said or "a terminal is required" in said or end.prompts:
+        hint = "give the password of the login, not of root"
+        return _sudo(tried, "LAB167", f"sudo on `{tried.host}` does not accept the password", hint, end)
+    if "a password is required" in said or "a terminal is required" in said:
         hint = (
             "give it with --ask-sudo-password, or in the environment variable LABCTL_SUDO_PASSWORD; "
             "or allow the login to use sudo without one; or log in as root"

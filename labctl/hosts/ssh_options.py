@@ -75,6 +75,11 @@ class Destination:
         """Return the arguments that run a command there."""
         return [program(), "-T", *self.options(), "--", self.address, command]
 
+    def alone(self) -> list[str]:
+        """Return arguments that only log in there, over no shared connection: ssh then hides no message."""
+        apart = ("-o", "ControlMaster=no", "-o", "ControlPath=none")
+        return [program(), "-T", *apart, *self.options(), "--", self.address, "true"]
+
     def _login(self) -> tuple[str, ...]:
         login = self.login
         options = [] if login.user is None else ["-o", f"User={login.user}"]

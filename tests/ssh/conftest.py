@@ -34,7 +34,9 @@ def server(net: Net) -> Sshd:
 
 
 @pytest.fixture(params=["here", "pipe", "ssh"])
-def shell(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AgentShell]:
+def shell(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[AgentShell]:
     """The same shell three times: direct, with an agent behind pipes, with an agent behind SSH."""
     if request.param == "here":
         yield LocalShell()

@@ -34,6 +34,8 @@ class Sshd:
     address: str
     port: int
     settings: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
+    """Words before sshd's own, e.g. those that give it a file system of its own."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -69,10 +71,9 @@ class Sshd:
         ]
         config = self.folder / "sshd_config"
         config.write_text("\n".join(lines) + "\n")
+        argv = [*self.within, str(SSHD), "-D", "-e", "-f", str(config)]
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [str(SSHD), "-D", "-e", "-f", str(config)], stderr=log, stdin=subprocess.DEVNULL
-            )
+            self.process = subprocess.Popen(argv, stderr=log, stdin=subprocess.DEVNULL)
 
     def await_ready(self) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -144,12 +145,12 @@ class Net:
             "XDG_RUNTIME_DIR": str(self.folder / "run"),
         }
 
-    def serve(self, *settings: str, known: bool = True) -> Sshd:
+    def serve(self, *settings: str, known: bool = True, within: tuple[str, ...] = ()) -> Sshd:
         """Start a server on the next address; ``known`` puts its key into known_hosts."""
         number = len(self.servers) + 2
         folder = self.folder / f"s{number}"
         folder.mkdir()
-        server = Sshd(folder, f"127.0.0.{number}", free_port(f"127.0.0.{number}"), settings)
+        server = Sshd(folder, f"127.0.0.{number}", free_port(f"127.0.0.{number}"), settings, within)
         server.new_key()
         if known:
             with self.known_hosts.open("a") as file:
@@ -173,6 +174,40 @@ class Net:
         for server in self.servers:
             server.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def own_users(folder: Path, password: str, sudoers: str) -> tuple[str, ...]:
+    """Return words that run a program with a user ``lab`` and rules for sudo that exist for it alone.
+
+    The files of /etc are covered in a mount namespace; the machine's own are not touched.
+    """
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
+    os.chown(home, 54321, 54321)
+    for path in (folder, folder.parent):
+        path.chmod(0o755)
+    (folder.parent / "client.pub").chmod(0o644)
+    digest = subprocess.run(["openssl", "passwd", "-6", password], capture_output=True, text=True, check=True).stdout
+    files = {
+        "passwd": Path("/etc/passwd").read_text() + f"lab:x:54321:54321::{home}:/bin/sh\n",
+        "group": Path("/etc/group").read_text() + "lab:x:54321:\n",
+        "shadow": Path("/etc/shadow").read_text() + f"lab:{digest.strip()}:19000:0:99999:7:::\n",
+        "sudoers": f"Defaults lecture=never\n{sudoers}\n",
+    }
+    mounts = []
+    for name, text in files.items():
+        file = folder / f"etc-{name}"
+        file.write_text(text)
+        file.chmod(0o440 if name == "sudoers" else 0o644)
+        mounts.append(f"mount --bind {file} /etc/{name}")
+    return ("unshare", "--mount", "sh", "-c", f'{" && ".join(mounts)} && exec "$@"', "sh")
+
+
+def can_have_own_users() -> bool:
+    """Whether this user may cover files of /etc for a program, and sudo is there to be tried."""
+    tools = all(shutil.which(tool) for tool in ("unshare", "sudo", "openssl", "mount"))
+    tried = ["unshare", "--mount", "mount", "--bind", "/etc/passwd", "/etc/group"]
+    return tools and os.geteuid() == 0 and subprocess.run(tried, capture_output=True, check=False).returncode == 0
 
 
 def make_key(path: Path) -> None:
