@@ -131,6 +131,7 @@ class Unit:
         after: units of the same host that must be healthy before it starts.
         check: host-side URL or None: where the executor may ask for its health from outside.
         turns: the exclusive group in which it takes turns: one that is not ``ALWAYS`` is stopped where another one is.
+        image: the container image that it runs and that has to be pulled; None when there is nothing to pull.
     """
 
     host: str
@@ -147,6 +148,7 @@ class Unit:
     time_limit: int = 600
     """Seconds that a task may take (``Start.ONCE``)."""
     turns: str | None = None
+    image: str | None = None
     origin: DocPath = ()
     description: str = ""
 

@@ -42,4 +42,6 @@ OPERATIONS: Mapping[str, Operation] = {
     "whoami": Operation("processes", "whoami", changes=False),
     "probe": Operation("web", "probe", changes=False),
     "fetch": Operation("fetch", "fetch", changes=True),
+    "pull": Operation("images", "pull", changes=True),
+    "build": Operation("images", "build", changes=True),
 }

@@ -24,8 +24,9 @@ FINGERPRINT: Final = "labctl.fingerprint"
 PROJECT: Final = "com.docker.compose.project"
 SERVICE: Final = "com.docker.compose.service"
 UP_TIMEOUT: Final = 1800
-"""Seconds for ``up``: it may pull images of many GiB."""
-STOP_TIMEOUT: Final = 120
+"""Seconds for ``up``: it stops the old container, and pulls where `extra` says that it shall."""
+STOP_TIMEOUT: Final = 300
+"""Seconds for a stop: longer than any ``stop_grace_period``."""
 
 
 class ComposeManager:
@@ -84,15 +85,14 @@ class ComposeManager:
     def start(self, ref: Ref, *, anew: bool) -> None:
         """Bring exactly this service up."""
         force = ["--force-recreate"] if anew else []
-        self._check(ref, self._compose(ref.project, "up", "-d", "--no-deps", *force, ref.id, timeout=UP_TIMEOUT))
+        self._up(ref, "-d", *force)
 
     def create(self, ref: Ref) -> None:
         """Make the container and leave it as it is; a running one is only replaced where its definition changed."""
         if ref.unit is not None and self._running(ref):
-            self._check(ref, self._compose(ref.project, "up", "-d", "--no-deps", ref.id, timeout=UP_TIMEOUT))
+            self._up(ref, "-d")
             return
-        arguments = ("up", "--no-start", "--no-deps", "--force-recreate", ref.id)
-        self._check(ref, self._compose(ref.project, *arguments, timeout=UP_TIMEOUT))
+        self._up(ref, "--no-start", "--force-recreate")
 
     def stop(self, ref: Ref) -> None:
         """Stop the service's containers."""
@@ -125,6 +125,13 @@ class ComposeManager:
         """Read the containers' logs through compose."""
         argv = ["docker", "compose", "-p", ref.group, "logs", "--no-color", "--no-log-prefix", "--tail", str(lines)]
         return self._site.shell.stream([*argv, *(["--follow"] if follow else []), ref.id])
+
+    def _up(self, ref: Ref, *arguments: str) -> None:
+        """Bring a service up; its image is on the host by now (``labctl.hosts.pulling``) and is not asked for again."""
+        pulled = ref.unit is not None and ref.unit.image is not None
+        never = ["--pull", "never"] if pulled else []
+        words = ("up", *arguments, "--no-deps", *never, ref.id)
+        self._check(ref, self._compose(ref.project, *words, timeout=UP_TIMEOUT))
 
     def _running(self, ref: Ref) -> bool:
         container = self._containers({ref.group}).get((ref.group, ref.id))

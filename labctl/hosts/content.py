@@ -174,7 +174,7 @@ def build_images(work: Work) -> None:
             digest = context(work.tree, image)
             known = {**work.manifest.images, image.reference: digest}
             work.save(replace(work.manifest, images=known))
-            images.build(work.site, image, digest, lambda text: _log(work, text))
+            images.build(work.site, image, digest, lambda text: _log(work, text), work.check)
 
 
 def _log(work: Work, text: str) -> None:

@@ -43,8 +43,8 @@ def _verify(work: Work) -> None:
 
 STEPS: Final[Sequence[Step]] = (
     content.announce_all,  # first: whatever happens from here on, the manifest knows of it
+    pull_images,  # all of them or nothing else is done
     content.fetch_models,  # slow and harmless: nothing that runs is touched yet
-    pull_images,
     content.place_files,  # checked on the host before the first is replaced: what is refused changes nothing
     content.build_images,  # after files: they are the build context
     activate.validate,  # of those that read files only where they belong; before anything is stopped

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from labctl.artefact import File, HostRoot, Image, Manager, ModelFile, SecretFile, Unit
@@ -54,7 +55,7 @@ class Compose:
                 belongings = shared.files(host, workload, environment.secret)
             yield from belongings
             paths = [*(f.path for f in belongings), *shared.model_paths(host, workload, models)]
-            yield shared.unit(
+            unit = shared.unit(
                 host,
                 workload,
                 Manager.COMPOSE,
@@ -64,6 +65,7 @@ class Compose:
                 files=paths,
                 port=_published(workload),
             )
+            yield replace(unit, image=_pulled(form, service))
         if services:
             content = yaml.dump(_project(host, services, chosen)).encode()
             yield File(host=host.name, path=f"{host.places.config}/{FILE}", content=content)
@@ -90,6 +92,14 @@ def _images(host: PlacedHost, chosen: Iterable[tuple[Workload, Container]]) -> I
         for name, text in sorted(build.files.items()):
             yield File(host=host.name, path=f"{folder}/{name}", content=text.encode(), origin=workload.origin)
         yield Image(host=host.name, reference=reference, context=folder, origin=workload.origin)
+
+
+def _pulled(form: Container, service: Value) -> str | None:
+    """Return the image that a service needs from elsewhere; `extra` may have changed where it comes from."""
+    spelt = service if isinstance(service, dict) else {}
+    image = spelt.get("image")
+    comes = "build" not in spelt and spelt.get("pull_policy") in {"missing", "if_not_present"}
+    return image if comes and isinstance(image, str) and not form.local_image else None
 
 
 def _published(workload: Workload) -> int | None:

@@ -14,6 +14,10 @@ from labctl.workload import Accelerator, Container, GpuAccess, GpuClaim, Health,
 LOGGING: Final[Mapping[str, Value]] = {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}}
 """Docker's own default keeps every line for ever."""
 
+STOPS: Final = 30
+"""Seconds to end, then it is killed; Docker's own 10 are short for a server that gives back many GB on cards."""
+KEEPS_DATA: Final = 120
+"""The same for what has data to write: a database that is killed has to recover when it starts."""
 _ORDER: Final = frozenset({"depends_on", "profiles"})
 """Keys that say when a service is started and change nothing of what runs."""
 _GRAPHICS: Final = ["gpu", "graphics", "utility"]
@@ -65,6 +69,7 @@ def _program(host: PlacedHost, workload: Workload, form: Container) -> dict[str,
         "profiles": ["on-demand"] if on_demand else [],
         "restart": "unless-stopped" if workload.start is Start.ALWAYS else "no",
         "init": True if form.init else None,
+        "stop_grace_period": f"{KEEPS_DATA if any(m.volume for m in form.mounts) else STOPS}s",
         "user": form.user,
         "entrypoint": list(form.entrypoint or ()),
         "command": list(form.args),

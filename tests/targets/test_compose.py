@@ -169,6 +169,30 @@ def test_units(whole: Tree) -> None:
     assert whole.roots["box"].managers == (Manager.COMPOSE,)
 
 
+def test_an_image_is_pulled_before_unless_it_is_built_or_extra_says_otherwise() -> None:
+    host = samples.host()
+
+    def image(**changes: Any) -> str | None:
+        return samples.unit(samples.render(host, samples.server(host, **changes)), "chat").image
+
+    assert image() == "example.org/llama.cpp:server-cuda-b1"
+    assert image(extra={"compose": {"image": "own:2"}}) == "own:2"
+    assert image(extra={"compose": {"pull_policy": "always"}}) is None
+    assert image(extra={"compose": {"build": "."}}) is None
+    whole = samples.render(host, samples.limited(host))
+    assert [u.image for u in whole.units if u.name != "gpu-power"] == [None]
+
+
+def test_a_server_has_time_to_end_and_a_database_more() -> None:
+    host = samples.host()
+    chat = samples.server(host)
+    assert service(chat)["stop_grace_period"] == "30s"
+    form = chat.forms[0]
+    assert isinstance(form, Container)
+    keeps = dataclasses.replace(form, mounts=(Mount(source="data", target="/data", volume=True),))
+    assert service(dataclasses.replace(chat, forms=(keeps,)))["stop_grace_period"] == "120s"
+
+
 def test_a_port_inside_the_network_is_not_published_and_cannot_be_asked() -> None:
     host = samples.host()
     inside = samples.server(host, ports=(Port(name="http", listen=8080, published=None),))

@@ -11,6 +11,8 @@ import pytest
 
 from labctl.diagnostics import ExitCode
 from labctl.hosts import fleet
+from labctl.hosts.events import ChangeStarted, Progress
+from labctl.plan.model import Kind
 from labctl.plan.observed import UnitState
 from labctl.workload import (
     ConfigFile,
@@ -212,3 +214,61 @@ def test_an_image_is_built_once_and_again_when_its_files_change(lab: Lab) -> Non
     del lab.workloads["own"]
     assert lab.apply().ok
     assert "rig/built" not in out("docker", "image", "ls", "--format", "{{.Repository}}")
+
+
+def registry() -> str:
+    """The rig's registry: at the network's first address."""
+    own = out("hostname", "-I").split()[0]
+    return f"{own.rpartition('.')[0]}.1:5000"
+
+
+def web(image: str) -> Workload:
+    plain = server("pulled", 8207).forms[0]
+    assert isinstance(plain, Container)
+    script = "import http.server as h; h.HTTPServer(('', 80), h.SimpleHTTPRequestHandler).serve_forever()"
+    form = replace(plain, image=image, entrypoint=("python3", "-c"), args=(script,), probe=Probe.PYTHON)
+    return server("pulled", 8207, forms=(form,))
+
+
+def test_an_image_is_pulled_once_before_anything_is_stopped(lab: Lab) -> None:
+    assert lab.apply().ok
+    before = containers()
+    image = f"{registry()}/ggml-org/llama.cpp:some-tag"
+    lab.workloads["pulled"] = web(image)
+    lab.workloads["again"] = replace(web(image), name="again", ports=(Port(name="http", listen=80, published=8208),))
+    report = lab.apply()
+    assert report.ok, (report.diagnostics, lab.log())
+    assert lab.log().count(f"pulling {image}") == 1
+    steps = [e for e in lab.events if isinstance(e, Progress) and e.path == image]
+    assert steps[-1].done > 1 << 20
+    first_unit = next(n for n, e in enumerate(lab.events) if isinstance(e, ChangeStarted) and e.kind == Kind.UNIT)
+    assert lab.events.index(steps[-1]) < first_unit
+    assert containers()["web"] == before["web"]
+    assert lab.apply().ok
+    assert "pulling" not in lab.log()
+    out("docker", "rm", "--force", containers()["pulled"])
+    assert lab.apply().ok
+    assert "pulling" not in lab.log()
+    lab.workloads.pop("pulled")
+    lab.workloads.pop("again")
+    assert lab.apply().ok
+    out("docker", "image", "rm", image)
+
+
+@pytest.mark.parametrize(
+    ("image", "code"), [("{registry}/nope/nope:1", "LAB157"), ("127.0.0.9:1/nope/nope:1", "LAB158")]
+)
+def test_an_image_that_cannot_be_had_stops_nothing(lab: Lab, image: str, code: str) -> None:
+    assert lab.apply().ok
+    before = containers()
+    lab.workloads["web"] = replace(web(image.format(registry=registry())), name="web")
+    lab.workloads["other"] = server("other", 8209)
+    report = lab.apply()
+    assert [d.code for d in report.diagnostics] == [code]
+    assert report.diagnostics[0].hint
+    assert containers() == before
+    assert ask(8201).startswith("one")
+    lab.workloads["web"] = server("web", 8201)
+    del lab.workloads["other"]
+    assert lab.apply().ok
+    assert lab.todo() == []
