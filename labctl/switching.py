@@ -158,7 +158,7 @@ def _group(found: Turns, name: str, member: str) -> Group:
     if group.active is None:
         summary = f"the members of `{name}` are started on demand, by whoever wants them"
         hint = "ask the gateway for one; or let one run always: remove `start: on-demand`"
-        raise LabctlError([Diagnostic(code="LAB153", summary=summary, path=("groups", name), hint=hint)])
+        raise LabctlError([Diagnostic(code="LAB183", summary=summary, path=("groups", name), hint=hint)])
     return group
 
 
@@ -177,7 +177,7 @@ def _refuse_others(group: Group, work: Work, members: frozenset[str]) -> None:
         raise LabctlError(
             [
                 Diagnostic(
-                    code="LAB152",
+                    code="LAB182",
                     summary=f"there is more to do than to switch `{group.name}`: {named}",
                     hint="see it with `labctl plan`, do it with `labctl apply`; then switch",
                 )

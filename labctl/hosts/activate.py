@@ -222,7 +222,7 @@ class _Run:
 
 def _still_up(unit: Unit) -> Diagnostic:
     return Diagnostic(
-        code="LAB150",
+        code="LAB180",
         summary=f"`{unit.name}` still runs after it was stopped: nothing else of `{unit.turns}` was started",
         path=unit.origin or None,
         hint=f"see why: labctl logs {unit.name}",

@@ -104,7 +104,7 @@ def notes(turns: Turns) -> Mapping[str, Diagnostic]:
 
 def _note(turn: Turn) -> Diagnostic:
     return Diagnostic(
-        code="LAB151",
+        code="LAB181",
         severity=Severity.NOTE,
         summary=f"group `{turn.group}` was switched by hand to `{turn.member}`; lab.yaml says `{turn.instead_of}`",
         detail=f"by {turn.by} at {turn.at}" if turn.by else "",

@@ -52,7 +52,7 @@ def test_one_that_does_not_stop_keeps_the_other_one_from_starting(lab: Lab, monk
     turn(lab, "beta")
     report = lab.apply()
     monkeypatch.undo()
-    assert "LAB150" in {d.code for d in report.diagnostics}
+    assert "LAB180" in {d.code for d in report.diagnostics}
     assert "beta" not in lab.starts()
     assert f"{HOST}/beta" in report.outcomes[HOST].skipped
     assert lab.apply().ok
