@@ -12,6 +12,7 @@ from typing import Final
 from labctl.artefact import HostRoot, SecretFile, Tree
 from labctl.diagnostics import Diagnostic, Severity
 from labctl.hosts.ansible import Courier
+from labctl.hosts.backend import Order, backend_of
 from labctl.hosts.base import Emit, HostError, Outcome, Site, Stopped
 from labctl.hosts.connect import connect, managers_of
 from labctl.hosts.events import (
@@ -52,6 +53,7 @@ class How:
         exact: refuse a host on which anything has moved since the plan was made.
         wait_for_lock: seconds to wait for another apply.
         break_lock: take the lock from a living holder.
+        force: take over fields of Kubernetes objects that other managers own.
         fail_fast: once a host has failed, the others stop after the step they are in.
         at_once: hosts worked on at the same time.
         generations: hosts that are to become what they were; the plan was made for these trees.
@@ -60,6 +62,7 @@ class How:
     exact: bool = False
     wait_for_lock: float = 0
     break_lock: bool = False
+    force: bool = False
     fail_fast: bool = False
     at_once: int = AT_ONCE
     generations: Mapping[str, Generation] = field(default_factory=dict)
@@ -112,6 +115,10 @@ class Applying:
     def _host(self, root: HostRoot) -> Result:
         if not self.plan.hosts[root.host].complete:
             return self._refused(root, self.plan.hosts[root.host].why), ()
+        backend = backend_of(root)
+        if backend is not None:
+            outcome, stale = backend.apply(self._order(root))
+            return self._halted(outcome), stale
         try:
             self._check()
             site = connect(root)
@@ -131,6 +138,20 @@ class Applying:
             return self._refused(root, (_no_access(root, error),)), ()
         except Stopped:
             return self._halted(Outcome(host=root.host, interrupted=True, skipped=self._addresses(root.host))), ()
+
+    def _order(self, root: HostRoot) -> Order:
+        return Order(
+            root=root,
+            tree=self.tree.of_host(root.host),
+            plan=self.plan,
+            secrets=self.secrets,
+            emit=self.emit,
+            exact=self.how.exact,
+            wait=self.how.wait_for_lock,
+            break_lock=self.how.break_lock,
+            force=self.how.force,
+            check=self._check,
+        )
 
     def _check(self) -> None:
         """Raise ``Stopped`` after Ctrl-C and, when that was asked for, once a host has failed."""

@@ -10,6 +10,7 @@ from labctl.artefact import HostRoot, Tree, Unit
 from labctl.diagnostics import Diagnostic, ExitCode
 from labctl.hosts.ansible import Courier
 from labctl.hosts.applying import AT_ONCE, Applying, How, coming, digests_of, one_at_a_time
+from labctl.hosts.backend import backend_of
 from labctl.hosts.base import Emit, HostError, Outcome, Ref
 from labctl.hosts.connect import connect, managers_of
 from labctl.hosts.observe import SiteObserver
@@ -68,6 +69,9 @@ def observe(tree: Tree, secrets: Secrets | None = None) -> Observed:
 
 
 def _observe(root: HostRoot, tree: Tree, secrets: Secrets | None) -> SeenHost:
+    backend = backend_of(root)
+    if backend is not None:
+        return backend.observe(root, tree.of_host(root.host), secrets)
     try:
         site = connect(root)
     except HostError as error:
@@ -80,6 +84,10 @@ def secret_digests(tree: Tree, secrets: Secrets) -> SecretDigests:
     """Return the keyed digest that each secret file is to have. A host without a key yet has none: all is new there."""
     digests: dict[tuple[str, str], str] = {}
     for root in tree.roots.values():
+        backend = backend_of(root)
+        if backend is not None:
+            digests.update(backend.digests(root, tree.of_host(root.host), secrets))
+            continue
         try:
             key = read_key(connect(root))
         except (HostError, OSError):
@@ -131,9 +139,16 @@ class UnitStatus:
 
 def status(tree: Tree) -> tuple[tuple[UnitStatus, ...], tuple[Diagnostic, ...]]:
     """Return every declared unit with its live state, sorted, and the problems of hosts that could not be asked."""
-    observed = observe(tree)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        seen = pool.map(lambda root: _units(root, tree), tree.roots.values())
+        observed = Observed({host.host: host for host in seen})
     rows = [_status(unit, observed.hosts[unit.host]) for unit in tree.units]
     return tuple(rows), tuple(d for host in observed.hosts.values() for d in host.why)
+
+
+def _units(root: HostRoot, tree: Tree) -> SeenHost:
+    backend = backend_of(root)
+    return _observe(root, tree, None) if backend is None else backend.units(root, tree.of_host(root.host))
 
 
 def _status(unit: Unit, host: SeenHost) -> UnitStatus:
@@ -149,6 +164,9 @@ def logs(tree: Tree, name: str, *, lines: int = 100, follow: bool = False) -> It
     """Yield a unit's last log lines and, with ``follow``, those to come. KeyError for a name that no unit has."""
     for unit in tree.units:
         if unit.name == name:
+            backend = backend_of(tree.roots[unit.host])
+            if backend is not None:
+                return backend.logs(tree.roots[unit.host], unit, lines=lines, follow=follow)
             site = connect(tree.roots[unit.host])
             managers, record = managers_of(site), read_manifest(site).units.get(name)
             contents = {f.path: f.content for f in tree.files() if f.host == unit.host}

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Final
 
 from labctl.artefact import HostRoot, Tree
+from labctl.hosts.backend import backend_of
 from labctl.hosts.base import HostError
 from labctl.hosts.connect import connect
 from labctl.hosts.state import TURNS
@@ -43,16 +44,19 @@ def write_turns(roots: Sequence[HostRoot], groups: Iterable[str], turns: Iterabl
 
 
 def _read(root: HostRoot) -> tuple[Turn, ...]:
-    if root.cluster is not None:
-        return ()
+    backend = backend_of(root)
     with contextlib.suppress(HostError, OSError):
+        if backend is not None:
+            return _parse(backend.note(root))
         site = connect(root)
         return _parse(site.shell.read(site.state(TURNS)))
     return ()
 
 
 def _write(root: HostRoot, turns: Sequence[Turn]) -> None:
-    if root.cluster is not None:
+    backend = backend_of(root)
+    if backend is not None:
+        backend.leave_note(root, to_json(turns) if turns else None)
         return
     site = connect(root)
     if turns:
