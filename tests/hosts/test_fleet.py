@@ -44,7 +44,7 @@ def test_a_host_that_fails_does_not_stop_its_sibling(tmp_path: Path) -> None:
     assert {type(e) for e in events} >= {HostDone, HostFailed}
 
 
-def test_another_machine_is_planned_as_unknown_and_left_alone(tmp_path: Path) -> None:
+def test_a_machine_out_of_reach_is_planned_as_unknown_and_left_alone(tmp_path: Path) -> None:
     wanted = tree(
         HostRoot(host="far", root="/", state="state", managers=(Manager.SYSTEMD,), address="192.0.2.1"),
         HostRoot(host="near", root=str(tmp_path / "near"), state="state"),
@@ -52,7 +52,7 @@ def test_another_machine_is_planned_as_unknown_and_left_alone(tmp_path: Path) ->
     plan = plan_of(wanted)
     assert (plan.complete, plan.applyable, plan.errored) == (False, True, True)
     assert [(c.host, c.action) for c in plan.changes] == [("far", Action.UNKNOWN), ("near", Action.CREATE)]
-    assert [d.code for d in plan.diagnostics] == ["LAB100"]
+    assert [d.code for d in plan.diagnostics] == ["LAB164"]
     report = fleet.apply(plan, wanted, SECRETS, lambda _: None)
     assert report.exit_code == ExitCode.PARTIAL
     assert (tmp_path / "near/a/f").exists()
