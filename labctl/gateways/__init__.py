@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, cast
 
 from labctl.diagnostics import Diagnostic
 from labctl.model.gateway import GatewayBlock
-from labctl.placed import DatabaseLink, PlacedHost
+from labctl.placed import DatabaseLink, PlacedHost, ServiceLink
 from labctl.values import dataclass
 from labctl.workload import Endpoint, Probe, Workload
 
@@ -34,6 +34,20 @@ class Linked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """A service of the lab that asks the gateway with a key of its own.
+
+    Attributes:
+        name: its workload's name; secret: the name of the secret that holds its key.
+        metrics: it is let in to figures and nothing else; otherwise to models and nothing else.
+    """
+
+    name: str
+    secret: str
+    metrics: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayAsk:
     """All that a gateway is told.
 
@@ -45,6 +59,7 @@ class GatewayAsk:
         database: where it keeps keys, None for none.
         port/bind: where it is reached on its host.
         image: the container image; probe: what it has on board to ask for its own health.
+        services: the lab's services, as reached from its host; clients: those that want a key.
     """
 
     lab: str
@@ -56,6 +71,8 @@ class GatewayAsk:
     image: str
     probe: Probe
     database: DatabaseLink | None = None
+    services: tuple[ServiceLink, ...] = ()
+    clients: tuple[Client, ...] = ()
 
 
 class Gateway(Protocol):
@@ -63,6 +80,8 @@ class Gateway(Protocol):
 
     name: str
     options: type[GatewayBlock]
+    calls: tuple[str, ...]
+    """Kinds of services that it asks when the lab has them."""
 
     def check(self, options: Any, endpoints: Iterable[Endpoint], databases: Collection[str]) -> Iterable[Diagnostic]:
         """Return what the schema cannot see; paths start with ``gateway``. ``databases`` are names of services."""
@@ -77,7 +96,7 @@ class Gateway(Protocol):
         ...
 
     def workloads(self, ask: GatewayAsk) -> tuple[Workload, ...]:
-        """Return what has to run."""
+        """Return what has to run; the first is the gateway itself."""
         ...
 
 

@@ -23,6 +23,10 @@ class Compose:
     by_name = True
     accepts = frozenset(Capability) - {Capability.NATIVE, Capability.OWN_PYTHON, Capability.REPLICAS}
 
+    def network(self, host: PlacedHost) -> str | None:
+        """Return the host's own: compose knows no network over several."""
+        return host.name
+
     def places(self, lab: str, options: Mapping[str, object], models: str | None) -> Places:
         """Return the folders; option ``dir`` moves the compose project away from ``/opt/labctl``."""
         folder = str(options.get("dir") or "/opt/labctl").strip("/")

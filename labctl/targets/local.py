@@ -40,6 +40,10 @@ class Local:
         }
     )
 
+    def network(self, host: PlacedHost) -> str | None:  # noqa: ARG002 - part of the protocol
+        """There is none: programs of the host share its ports."""
+        return None
+
     def places(self, lab: str, options: Mapping[str, object], models: str | None) -> Places:
         """Return the folders; option ``dir`` moves the whole tree away from ``~/.local/state/labctl/<lab>``."""
         root = str(options.get("dir") or f"~/.local/state/labctl/{lab}")

@@ -34,6 +34,10 @@ class Systemd:
         }
     )
 
+    def network(self, host: PlacedHost) -> str | None:  # noqa: ARG002 - part of the protocol
+        """There is none: programs of the host share its ports."""
+        return None
+
     def places(self, lab: str, options: Mapping[str, object], models: str | None) -> Places:
         """Return the folders; with option ``user_units`` everything lies in the user's home."""
         if options.get("user_units"):

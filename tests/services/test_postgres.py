@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from labctl.model.lab import frozen
 from labctl.services import COMING, SERVICES, ServiceAsk, load
 from labctl.services.postgres import PostgresBlock, service
-from labctl.workload import Container, Probe, SecretRef, SecretText, Workload
+from labctl.workload import Container, Port, Probe, SecretRef, SecretText, Workload
 from tests.gateways.labs import HOST
 
 
@@ -23,7 +23,8 @@ def ask(name: str = "postgres", published: int | None = None, **keys: Any) -> Se
         options=options,
         image="postgres:16.15",
         probe=Probe.NONE,
-        published=published,
+        ports={"postgres": Port(name="postgres", listen=5432, published=published)},
+        origin=("services", name),
     )
 
 
@@ -35,7 +36,7 @@ def workload(asked: ServiceAsk) -> Workload:
 def test_registry() -> None:
     assert [load(name).name for name in SERVICES] == list(SERVICES)
     assert not set(SERVICES) & set(COMING)
-    assert {"monitoring", "langfuse", "watchdog", "load-test", "open-webui"} <= set(COMING)
+    assert {"langfuse", "watchdog", "load-test"} <= set(COMING)
 
 
 def test_the_volume_is_named_after_the_service_not_the_folder() -> None:

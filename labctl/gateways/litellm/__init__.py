@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from importlib.resources import files
 from typing import Final
 
 from labctl.diagnostics import Diagnostic
 from labctl.emit import yaml
 from labctl.gateways import WORKLOAD, GatewayAsk
+from labctl.gateways.litellm import tasks
 from labctl.gateways.litellm.check import problems
-from labctl.gateways.litellm.config import AUTH_MODULE, MASTER_KEY, build, route_secrets
+from labctl.gateways.litellm.config import AUTH_MODULE, MASTER_KEY, build, route_secrets, traces
 from labctl.gateways.litellm.options import LiteLLMBlock
 from labctl.workload import (
     ConfigFile,
@@ -18,6 +18,7 @@ from labctl.workload import (
     Endpoint,
     EnvValue,
     Health,
+    Metrics,
     Native,
     Port,
     SecretRef,
@@ -46,6 +47,7 @@ class LiteLLM:
 
     name = "litellm"
     options = LiteLLMBlock
+    calls = ("phoenix",)
 
     def check(
         self, options: LiteLLMBlock, endpoints: Iterable[Endpoint], databases: Collection[str]
@@ -62,9 +64,9 @@ class LiteLLM:
         return options.keys.master
 
     def workloads(self, ask: GatewayAsk) -> tuple[Workload, ...]:
-        """Return the one proxy."""
+        """Return the proxy; with a database also the tasks that give it its tables and the services their keys."""
         options: LiteLLMBlock = ask.options
-        after = (ask.database.workload,) if ask.database and ask.database.workload else ()
+        image = ask.options.image or ask.image
         workload = Workload(
             name=WORKLOAD,
             host=ask.host.name,
@@ -74,21 +76,30 @@ class LiteLLM:
             ports=(Port(name="http", listen=LISTEN, published=ask.port, bind=ask.bind),),
             # /health would call every model; liveliness (LiteLLM's spelling) asks the proxy alone.
             health=Health(path="/health/liveliness", start_period=180),
-            after=after,
+            after=(tasks.TABLES,) if ask.database else (),
             memory_limit=options.memory_limit,
+            replicas=options.replicas,
+            public=("http",),
+            metrics=Metrics(kind="litellm", path="/metrics/", keyed=True) if _is_measured(ask) else None,
             origin=("gateway",),
             extra=options.extra,
             description="LiteLLM proxy",
         )
-        return (workload,)
+        if ask.database is None:
+            return (workload,)
+        keys = (tasks.keys(ask, workload, image),) if ask.clients else ()
+        return (workload, tasks.tables(ask, ask.database, image), *keys)
+
+
+def _is_measured(ask: GatewayAsk) -> bool:
+    return any(client.metrics for client in ask.clients)
 
 
 def _files(ask: GatewayAsk) -> tuple[ConfigFile, ...]:
     config = ConfigFile(name="config.yaml", content=yaml.dump(build(ask)), target=_CONFIG)
     if ask.options.keys.database:
         return (config,)
-    check = files(__name__).joinpath("shipped", f"{AUTH_MODULE}.py").read_text(encoding="utf-8")
-    return (config, ConfigFile(name=f"{AUTH_MODULE}.py", content=check, target=f"/app/{AUTH_MODULE}.py"))
+    return (config, tasks.shipped(AUTH_MODULE))
 
 
 def _container(ask: GatewayAsk) -> Container:
@@ -109,12 +120,19 @@ def _environment(ask: GatewayAsk) -> dict[str, EnvValue]:
     options: LiteLLMBlock = ask.options
     env: dict[str, EnvValue] = {**_ENVIRONMENT, MASTER_KEY: _secret(options.keys.master)}
     if ask.database:
+        # the tables are made by a task, once, before any proxy starts (docs/proxy/database_migrations)
         env |= {"DATABASE_URL": ask.database.url, "LITELLM_SALT_KEY": _secret(options.keys.salt)}
+        env |= {"DISABLE_SCHEMA_UPDATE": "true"}
+    else:
+        env |= tasks.client_keys(ask)
     for name, route in options.routes.items():
         secrets = {**({"api_key": route.key} if route.key else {}), **route.secrets}
         env |= {variable: _secret(secrets[p]) for p, variable in route_secrets(name, route).items()}
     for callback in options.callbacks:
         env |= {name: _secret(name) for name in _CALLBACK_SECRETS.get(callback, ())}
+    phoenix = traces(ask)
+    if phoenix is not None:
+        env |= {"PHOENIX_COLLECTOR_HTTP_ENDPOINT": f"{phoenix}/v1/traces", "PHOENIX_PROJECT_NAME": ask.lab}
     return {**env, **options.env, **{name: _secret(secret) for name, secret in options.secret_env.items()}}
 
 

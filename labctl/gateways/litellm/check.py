@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from labctl.diagnostics import At, Diagnostic, DocPath, Related
+from labctl.diagnostics import At, Diagnostic, DocPath, Related, Severity
 from labctl.gateways.litellm.groups import resolve, served
 from labctl.gateways.litellm.known_keys import SECTIONS, section_of
 from labctl.gateways.litellm.options import LiteLLMBlock
@@ -29,6 +29,7 @@ def problems(options: LiteLLMBlock, endpoints: Sequence[Endpoint], databases: Co
         lambda: _circles(options),
         lambda: _routes(options),
         lambda: _database(options, databases),
+        lambda: _replicas(options, endpoints),
         lambda: _misplaced(options.config),
     )
     for rule in rules:
@@ -149,6 +150,20 @@ def _no_database(name: str, path: DocPath) -> Diagnostic:
         path=path,
         hint=f"add `{name}: {{host: …}}` with `kind: postgres` under `services`, or write `database: none`",
     )
+
+
+def _replicas(options: LiteLLMBlock, endpoints: Sequence[Endpoint]) -> Iterator[Diagnostic]:
+    """Proxies know of each other's requests only through Redis (docs/proxy/load_balancing.md)."""
+    limited = any(x.rpm or x.tpm for x in (*endpoints, *options.limits.values(), *options.routes.values()))
+    shared = "redis_host" in options.config.get("router_settings", {})
+    if options.replicas > 1 and limited and not shared:
+        yield Diagnostic(
+            code="LAB153",
+            severity=Severity.WARNING,
+            summary=f"each of {options.replicas} proxies counts its own requests: limits are that many times higher",
+            path=(*GATEWAY, "replicas"),
+            hint="give them a Redis: `config: {router_settings: {redis_host: …, redis_port: 6379}}`",
+        )
 
 
 def _misplaced(config: Mapping[str, Any]) -> Iterator[Diagnostic]:

@@ -63,7 +63,7 @@ def build(ask: GatewayAsk) -> Values:
     groups = group(ask.endpoints, options.aliases)
     values: Values = {
         "model_list": [*_local_models(groups, options), *_cloud_models(options)],
-        "litellm_settings": _litellm_settings(options),
+        "litellm_settings": _litellm_settings(ask),
         "router_settings": _router_settings(groups, options),
         "general_settings": _general_settings(groups, options),
     }
@@ -164,8 +164,19 @@ def route_secrets(name: str, route: CloudRoute) -> dict[str, str]:
     return {parameter: environment_name(name, parameter) for parameter in keys}
 
 
-def _litellm_settings(options: LiteLLMBlock) -> Values:
-    return _given({"drop_params": options.drop_params, "callbacks": list(options.callbacks) or None})
+def traces(ask: GatewayAsk) -> str | None:
+    """Return the URL of the lab's Phoenix, None when there is none that the gateway reaches."""
+    found = (s for s in ask.services if s.kind == "phoenix" and "http" in s.addresses)
+    phoenix = next(found, None)
+    return phoenix.url() if phoenix else None
+
+
+def _litellm_settings(ask: GatewayAsk) -> Values:
+    options: LiteLLMBlock = ask.options
+    own: list[str] = ["prometheus"] if any(client.metrics for client in ask.clients) else []
+    own += ["arize_phoenix"] if traces(ask) else []
+    callbacks = list(dict.fromkeys((*options.callbacks, *own)))
+    return _given({"drop_params": options.drop_params, "callbacks": callbacks or None})
 
 
 def _router_settings(groups: Groups, options: LiteLLMBlock) -> Values:
@@ -230,9 +241,10 @@ def _background_checks(options: LiteLLMBlock) -> Values:
 def _admission(options: LiteLLMBlock) -> Values:
     if options.parallel is None:
         return {}
+    processes = options.workers * options.replicas
     return {
-        "max_in_flight_requests_per_worker": max(1, options.parallel // options.workers),
-        "max_queued_requests_per_worker": options.queue // options.workers,
+        "max_in_flight_requests_per_worker": max(1, options.parallel // processes),
+        "max_queued_requests_per_worker": options.queue // processes,
         "admission_queue_timeout_seconds": options.timeout,
     }
 

@@ -123,6 +123,7 @@ class LiteLLMBlock(GatewayBlock):
     callbacks: Annotated[tuple[Callback, ...], Field(description="where metrics and traces go")] = ()
     drop_params: Annotated[bool, Field(description="drop request parameters that a model does not know")] = True
     workers: Annotated[Positive, Field(description="processes")] = 1
+    replicas: Annotated[Positive, Field(description="how many proxies run, where the target can run several")] = 1
     env: Annotated[dict[str, Plain], Field(description="further environment")] = {}
     secret_env: Annotated[dict[str, SecretName], Field(description="further environment whose values are secrets")] = {}
     config: Annotated[dict[str, Any], Field(description="merged last into LiteLLM's own config.yaml")] = {}

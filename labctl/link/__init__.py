@@ -1,0 +1,46 @@
+"""Linking: who reaches whom at which address. Services and the gateway are planned here, once servers are known.
+
+In this order: where every service is (``sites``), the gateway (``gateway``), the services (``services``), and who calls
+whom (``callers``). Addresses are decided in ``address`` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from labctl.diagnostics import Diagnostic
+from labctl.link.address import Networks
+from labctl.link.callers import with_callers
+from labctl.link.gateway import GatewayPlan, called, plan_gateway
+from labctl.link.services import Known, plan_services
+from labctl.link.sites import plan_sites
+from labctl.resolve.lab import PlacedLab
+from labctl.values import dataclass
+from labctl.workload import Endpoint, Workload
+
+__all__ = ["GatewayPlan", "Links", "Networks", "link"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Links:
+    """Everything that runs, linked, and the gateway as people reach it."""
+
+    workloads: tuple[Workload, ...]
+    gateway: GatewayPlan | None
+
+
+def link(
+    placed: PlacedLab,
+    servers: Sequence[Workload],
+    endpoints: Sequence[Endpoint],
+    networks: Networks,
+    problems: list[Diagnostic],
+) -> Links:
+    """Return the servers, the gateway and the services, each told where the others are."""
+    sites = plan_sites(placed, networks, called(placed), problems)
+    gateway = plan_gateway(placed, servers, endpoints, sites, networks, problems)
+    first = (*servers, *(gateway.workloads if gateway else ()))
+    known = Known(placed=placed, networks=networks, sites=sites, gateway=gateway, endpoints=tuple(endpoints))
+    planned = plan_services(known, first, problems)
+    workloads = (*first, *(w for some in planned.values() for w in some))
+    return Links(workloads=with_callers(placed, workloads, endpoints, gateway, sites, planned), gateway=gateway)
