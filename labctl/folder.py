@@ -45,7 +45,7 @@ class Changes:
 
 
 def wanted_files(tree: Tree) -> Mapping[str, Wanted]:
-    """Return the files of a tree; a secret file as the names it will hold, model files as one list per host."""
+    """Return the files of a tree; a secret's file or object as the names it will hold, models as a list per host."""
     files: dict[str, Wanted] = {
         MARK: Wanted(b"made by labctl render; files that are not rendered are removed from here\n")
     }
@@ -58,6 +58,7 @@ def wanted_files(tree: Tree) -> Mapping[str, Wanted]:
                 files[f"{artefact.host}/{artefact.path}.names"] = Wanted(names.encode())
             case ModelFile():
                 pass
+    files |= {f"{o.host}/{o.path}": Wanted(o.content) for o in tree.objects}
     for host in tree.hosts:
         lines = [_model_line(a) for a in tree.artefacts if isinstance(a, ModelFile) and a.host == host]
         if lines:

@@ -87,6 +87,7 @@ class PlacedHost:
         user: who runs its native services; None for the target's default.
         gpu_access: how its container engine hands out NVIDIA cards.
         group_ids: numeric ids of its ``video`` and ``render`` groups.
+        mirror: registry (and folder) that replaces every image's own, None for none.
         options: its target's own block of lab.yaml.
         login: how to log in to it.
     """
@@ -105,6 +106,7 @@ class PlacedHost:
     user: str | None = None
     gpu_access: GpuAccess = GpuAccess.RESERVATION
     group_ids: tuple[int, ...] = ()
+    mirror: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
     login: Login = Login()
     origin: DocPath = ()

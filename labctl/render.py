@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar, cast
 
-from labctl.artefact import Artefact, File, HostRoot, Image, Item, Manager, ModelFile, Tree, TreeError, Unit
+from labctl.artefact import File, HostRoot, Item, Manager, ModelFile, Tree, TreeError
 from labctl.diagnostics import Diagnostic, DocPath, LabctlError, Result
 from labctl.emit import EmitError
 from labctl.engines import Template
@@ -163,7 +163,7 @@ def _models(placed: PlacedLab, host: PlacedHost, wanted: Iterable[str]) -> list[
 
 def _host(
     host: PlacedHost, target: Target | None, workloads: Sequence[Workload], models: Sequence[ModelFile | File]
-) -> Iterator[Artefact | Image | Unit | HostRoot]:
+) -> Iterator[Item]:
     if target is None:
         return
     limits = list(power_unit(host))

@@ -149,7 +149,8 @@ def validate(path: Path, overlays: Iterable[str] = ()) -> Loaded:
 
 def tree_files(rendered: Rendered) -> Mapping[str, bytes]:
     """Return what ``labctl render`` writes: ``<host>/<path>`` → content; secrets are named and never shown."""
-    files = {f"{f.host}/{f.path}": f.content for f in rendered.tree.files()}
+    shown = (*rendered.tree.files(), *rendered.tree.objects)
+    files = {f"{f.host}/{f.path}": f.content for f in shown}
     return dict(sorted(files.items()))
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from labctl.model.base import ADDRESS_PATTERN, Block, Name, PortNumber, Positive, Power, SecretName, Size
 from labctl.model.fields import Folder, OneOrMany, conflict
+from labctl.quantity import GIB
 
 CpuFeature = Literal["sse42", "avx", "avx2", "fma", "f16c", "bmi2", "avx512", "neon", "dotprod", "sve"]
 
@@ -63,14 +64,57 @@ class GroupIds(Block):
     render: int = 105
 
 
-class K3s(Block):
-    """A k3s node or cluster: where its workloads go."""
+class Chart(Block):
+    """A Helm chart that k3s installs (a ``HelmChart`` resource). Of charts that labctl knows, the name is enough."""
 
-    namespace: Annotated[Name, Field(description="namespace of the lab")] = "labctl"
-    domain: Annotated[str | None, Field(description="ingress hosts are `<service>.<domain>`")] = None
-    storage_class: str = "local-path"
-    disable: Annotated[tuple[str, ...], Field(description="k3s components that are not installed")] = ()
+    chart: Annotated[str | None, Field(description="name of the chart; default: its key")] = None
+    repo: Annotated[str | None, Field(description="where it comes from", pattern=r"^(https?|oci)://")] = None
+    version: Annotated[str | None, Field(description="its release")] = None
+    namespace: Annotated[Name | None, Field(description="namespace that it is installed into")] = None
+    values: Annotated[dict[str, Any], Field(description="its values, laid over what labctl sets")] = {}
+
+
+class K3s(Block):
+    """A node of a Kubernetes cluster. What one host says of the cluster holds for all of its hosts."""
+
+    cluster: Annotated[Name, Field(description="the cluster; hosts with the same one are its nodes")] = "k3s"
+    node: Annotated[
+        str | None, Field(description="what Kubernetes calls this host; default: its key", pattern=r"^[a-z0-9.-]+$")
+    ] = None
     context: Annotated[str | None, Field(description="kubeconfig context")] = None
+    namespace: Annotated[Name, Field(description="namespace of the lab")] = "labctl"
+    domain: Annotated[
+        str | None,
+        Field(description="ingress hosts are `<service>.<domain>`", pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"),
+    ] = None
+    ingress_class: Annotated[
+        Name | None, Field(description="class of ingresses; default `traefik`, or `nginx` where that is disabled")
+    ] = None
+    tls: Annotated[Name | None, Field(description="secret of the namespace with a certificate for all hosts")] = None
+    issuer: Annotated[Name | None, Field(description="cert-manager's cluster issuer that makes certificates")] = None
+    storage_class: Annotated[str | None, Field(description="class of volumes; `null` for the cluster's default")] = (
+        "local-path"
+    )
+    volume_size: Annotated[Size, Field(description="size of data volumes that say none")] = 20 * GIB
+    models_size: Annotated[Size, Field(description="size of each node's volume for model files")] = 100 * GIB
+    hub_token: Annotated[SecretName | None, Field(description="secret with Hugging Face's token, for gated models")] = (
+        None
+    )
+    runtime_class: Annotated[
+        Name | None, Field(description="runtime class of pods with NVIDIA cards; `null` where it is the default")
+    ] = "nvidia"
+    time_slicing: Annotated[
+        int | None, Field(description="how many pods share one NVIDIA card; nothing keeps their memory apart", ge=2)
+    ] = None
+    charts: Annotated[
+        dict[Name, Chart | None], Field(description="charts to install, e.g. `nvidia-device-plugin`, `ingress-nginx`")
+    ] = {}
+    disable: Annotated[tuple[str, ...], Field(description="k3s components that are not installed")] = ()
+    prepare: Annotated[bool, Field(description="write k3s' own configuration onto this host, over SSH")] = False
+    server: Annotated[
+        str | None, Field(description="address of the server that this agent joins", pattern=r"^https://")
+    ] = None
+    token: Annotated[SecretName | None, Field(description="secret with the token that nodes join with")] = None
 
 
 class Nixos(Block):
@@ -117,5 +161,7 @@ class Host(Block):
 
     def target_options(self) -> dict[str, Any]:
         """Return the block of its own target."""
+        if self.target == "k3s" and self.k3s is not None:
+            return self.k3s.model_dump(exclude_unset=True)
         block = {"compose": self.compose, "systemd": self.systemd, "local": self.local}.get(self.target, {})
         return dict(block)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Protocol, cast
 
-from labctl.artefact import File, HostRoot, Image, Item, ModelFile, SecretFile, Unit
+from labctl.artefact import File, Item, ModelFile
 from labctl.diagnostics import Diagnostic
 from labctl.placed import PlacedHost, Places
 from labctl.workload import Capability, Workload
@@ -18,6 +18,7 @@ from labctl.workload import Capability, Workload
 TARGETS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "compose": "labctl.targets.compose:target",
+        "k3s": "labctl.targets.k3s:target",
         "systemd": "labctl.targets.systemd:target",
         "local": "labctl.targets.local:target",
     }
@@ -25,7 +26,6 @@ TARGETS: Final[Mapping[str, str]] = MappingProxyType(
 
 COMING: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "k3s": "Kubernetes manifests for k3s",
         "nixos": "NixOS modules",
     }
 )
@@ -53,7 +53,7 @@ class Target(Protocol):
 
     def render(
         self, host: PlacedHost, workloads: Sequence[Workload], models: Sequence[ModelFile | File]
-    ) -> Iterable[File | SecretFile | ModelFile | Image | Unit | HostRoot]:
+    ) -> Iterable[Item]:
         """Return everything that goes to this host. ``models`` lists the model files that its workloads may name."""
         ...
 

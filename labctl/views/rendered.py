@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from labctl.artefact import Artefact, File, ModelFile, Tree
+from labctl.artefact import Artefact, File, ModelFile, Object, Tree
 from labctl.folder import Changes
 from labctl.quantity import format_size
 
@@ -16,7 +16,9 @@ def summary_text(tree: Tree) -> str:
     for host in tree.hosts:
         part = tree.of_host(host)
         root = part.roots[host].root
-        lines.append(f"{host}  (root {root})")
+        cluster = part.roots[host].cluster
+        lines.append(f"{host}  ({f'namespace {cluster.namespace}' if cluster else f'root {root}'})")
+        lines += [f"  {o.wave:>5}  {_object_size(o):>9}  {o.path}" for o in part.objects]
         lines += [f"  {_mode(a)}  {_size(a):>9}  {a.path}" for a in part.artefacts]
         lines += [f"  image {i.reference}  built from {i.context}" for i in part.images]
         lines += [f"  {u.manager} {u.id}{_after(u.after)}" for u in part.units]
@@ -39,6 +41,10 @@ def _size(artefact: Artefact) -> str:
             return format_size(artefact.size) if artefact.size else ""
         case _:
             return "secret"
+
+
+def _object_size(item: Object) -> str:
+    return "secret" if item.entries else format_size(len(item.content))
 
 
 def changes_text(changes: Changes, folder: Path, *, done: bool) -> str:
@@ -69,6 +75,10 @@ def rendered_json(tree: Tree) -> dict[str, Any]:
         "units": [
             {"host": u.host, "name": u.name, "manager": u.manager, "id": u.id, "after": list(u.after), "start": u.start}
             for u in tree.units
+        ],
+        "objects": [
+            {"host": o.host, "path": o.path, "kind": o.value["kind"], "wave": o.wave, "sha256": o.digest}
+            for o in tree.objects
         ],
         "images": [{"host": i.host, "reference": i.reference, "context": i.context} for i in tree.images],
     }
