@@ -267,6 +267,12 @@ class Tree:
         """The artefacts whose content may be shown."""
         return (a for a in self.artefacts if isinstance(a, File))
 
+    @property
+    def secret_names(self) -> frozenset[str]:
+        """Names of the secrets whose values its files and objects hold."""
+        holders = (*(a for a in self.artefacts if isinstance(a, SecretFile)), *self.objects)
+        return frozenset(name for holder in holders for text in holder.entries.values() for name in text.names)
+
     def digest(self) -> str:
         """SHA-256 over everything that can be known without secrets."""
         lines = [_line(a) for a in self.artefacts]
