@@ -270,8 +270,9 @@ class Tree:
     @property
     def secret_names(self) -> frozenset[str]:
         """Names of the secrets whose values its files and objects hold."""
-        holders = (*(a for a in self.artefacts if isinstance(a, SecretFile)), *self.objects)
-        return frozenset(name for holder in holders for text in holder.entries.values() for name in text.names)
+        entries = [a.entries for a in self.artefacts if isinstance(a, SecretFile)]
+        entries += [o.entries for o in self.objects]
+        return frozenset(name for texts in entries for text in texts.values() for name in text.names)
 
     def digest(self) -> str:
         """SHA-256 over everything that can be known without secrets."""

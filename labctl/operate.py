@@ -22,10 +22,11 @@ from labctl.hosts.history import Entry
 from labctl.lastknown import known_turns, last_known, remember, remember_turns, state_folder, tidy
 from labctl.plan.diff import diff
 from labctl.plan.model import Change, Plan
+from labctl.plan.narrow import narrow
 from labctl.plan.observed import Observed, SecretDigests
 from labctl.plan.turns import Group, Turns, notes, standing
 from labctl.plan.wire import WireError, plan_from_json, plan_to_value
-from labctl.secret_names import needed, source_of
+from labctl.secret_names import source_of
 from labctl.secrets import Generated, Secrets, Source, require
 from labctl.secrets import load as load_secrets
 from labctl.usecases import Loaded, with_active
@@ -59,6 +60,8 @@ class Scope:
     offline: bool = False
     destroy: bool = False
     data: bool = False
+    only: tuple[str, ...] = ()
+    """Names of deployments, services or the gateway; empty: everything."""
 
 
 def tree_of(loaded: Loaded, hosts: Iterable[str] = ()) -> Tree:
@@ -75,6 +78,22 @@ def tree_of(loaded: Loaded, hosts: Iterable[str] = ()) -> Tree:
     if not wanted:
         return tree
     return Tree.of(item for h in wanted for item in tree.of_host(h).items())
+
+
+def tree_for(loaded: Loaded, scope: Scope) -> Tree:
+    """Return the part of a tree that a command is about: hosts, and of those the ones that run what is named."""
+    tree = tree_of(loaded, scope.hosts)
+    if not scope.only:
+        return tree
+    known = {unit.name: unit.host for unit in tree.units}
+    unknown = [name for name in scope.only if name not in known]
+    if unknown:
+        hint = f"known: {', '.join(f'`{name}`' for name in sorted(known))}"
+        raise LabctlError(
+            Diagnostic(code="LAB053", summary=f"nothing called `{name}` runs on these hosts", hint=hint)
+            for name in unknown
+        )
+    return tree_of(loaded, sorted({known[name] for name in scope.only}))
 
 
 def groups_of(loaded: Loaded) -> tuple[Group, ...]:
@@ -107,7 +126,7 @@ def make_plan(loaded: Loaded, scope: Scope, secrets: Secrets | None = None) -> W
 
 def plan_of(loaded: Loaded, found: Turns, scope: Scope, secrets: Secrets | None = None) -> Work:
     """Plan a lab as it stands."""
-    tree = tree_of(loaded, scope.hosts)
+    tree = tree_for(loaded, scope)
     name = loaded.need_placed().lab.name
     observed = last_known(name, tree) if scope.offline else fleet.observe(tree, secrets)
     digests = fleet.secret_digests(tree, secrets) if secrets is not None else None
@@ -125,7 +144,7 @@ def _with_notes(plan: Plan, tree: Tree, found: Turns) -> Plan:
 
 
 def _plan(loaded: Loaded, tree: Tree, observed: Observed, digests: SecretDigests | None, scope: Scope) -> Plan:
-    return diff(
+    plan = diff(
         tree,
         observed,
         digests,
@@ -134,6 +153,7 @@ def _plan(loaded: Loaded, tree: Tree, observed: Observed, digests: SecretDigests
         destroy=scope.destroy,
         data=scope.data,
     )
+    return narrow(plan, tree, scope.only)
 
 
 def _located_plan(loaded: Loaded, plan: Plan) -> Plan:
@@ -215,7 +235,7 @@ def sources(loaded: Loaded, tree: Tree, *, invent: bool) -> tuple[list[Source], 
     With ``invent`` the ones to be generated are made up if they are not there yet; without, only those that are.
     """
     rendered = loaded.need_rendered()
-    names = frozenset(needed(w for w in rendered.workloads if w.host in tree.hosts))
+    names = tree.secret_names
     secrets = rendered.placed.lab.secrets
     generate = names & set(secrets.generate)
     kept = generated_file(rendered.placed.lab.name)
