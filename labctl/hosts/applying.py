@@ -32,6 +32,7 @@ from labctl.hosts.secret_files import secret_content
 from labctl.hosts.state import ensure_key, keyed, locked, own_state_folder, read_key
 from labctl.plan.diff import diff
 from labctl.plan.model import Action, Kind, Plan, moved
+from labctl.plan.narrow import narrow
 from labctl.plan.observed import Observed, SecretDigests, SeenHost
 from labctl.plan.wire import plan_to_json
 from labctl.secrets import Secrets
@@ -216,6 +217,7 @@ class Applying:
             plan_digest=hashlib.sha256(plan_to_json(self.plan).encode()).hexdigest(),
             destroy=self.plan.destroy,
             data=self.plan.data,
+            whole=not self.plan.only,
             placer=placer_of(site, self.courier),
             kept=None if generation is None else Kept.of(site, generation),
             generation=0 if generation is None else generation.number,
@@ -263,7 +265,8 @@ class Applying:
 
     def _plan(self, seen: SeenHost, part: Tree, digests: SecretDigests | None) -> Plan:
         observed = Observed({seen.host: seen})
-        return diff(part, observed, digests, destroy=self.plan.destroy, data=self.plan.data)
+        plan = diff(part, observed, digests, destroy=self.plan.destroy, data=self.plan.data)
+        return narrow(plan, part, self.plan.only)
 
     def _moved(self, host: str, fresh: Plan) -> tuple[str, ...]:
         """Return the addresses at which there is something to do that was not planned (``exact``: or no longer)."""

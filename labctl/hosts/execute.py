@@ -124,7 +124,7 @@ class SiteExecutor:
             "done": len(outcome.done),
             "failed": sorted(outcome.failed),
         }
-        if self.destroy and outcome.ok and not work.manifest.entries:
+        if self.destroy and self.whole and outcome.ok and not work.manifest.entries:
             self._vanish(work)
         else:
             if outcome.ok and self.whole and not self.destroy:
@@ -133,7 +133,7 @@ class SiteExecutor:
         work.emit(_last_event(outcome))
 
     def _keep(self, work: Work) -> None:
-        """Keep what the host is now as a generation, unless it was one already."""
+        """Keep what the host is now as a generation, unless it is one already."""
         number = self.generation or work.initial.generation
         if not self.generation and (work.done or not number):
             tree, digests = work.tree, self.digests

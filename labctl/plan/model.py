@@ -169,6 +169,7 @@ class Plan:
     Attributes:
         lab: name of the lab; ``lab_digest``: of its document; ``tree_digest``: of what it renders to.
         destroy: the plan removes everything; ``data``: models and volumes, too.
+        only: names of the units that it is about; empty: everything.
         secrets_known: secret files were compared by value, not only by their names.
         changes: in the order of hosts and, within a host, of execution. No-ops among them.
     """
@@ -180,6 +181,7 @@ class Plan:
     changes: tuple[Change, ...] = ()
     destroy: bool = False
     data: bool = False
+    only: tuple[str, ...] = ()
     secrets_known: bool = True
     format_version: int = FORMAT_VERSION
 

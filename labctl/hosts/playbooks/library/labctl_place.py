@@ -2,7 +2,7 @@
 """Ansible module: check files that wait in a staging folder, then put all of them in place, or none.
 
 Runs on the host. Needs Python 3.9 and nothing of labctl. The bundle is a tar with a ``request.json`` and files below
-``tree/``. It is unpacked into the staging folder (0700, made by labctl), where secret files lie already, below ``tree/``.
+``tree/``. It is unpacked into the staging folder (0700, made by labctl), where secret files lie already.
 """
 
 from __future__ import annotations
