@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "render": ("labctl.cli.render:render", "Write everything a lab renders to, or compare it with a folder."),
     "lock": ("labctl.cli.lock:lock", "Read the models' headers, sizes and digests into lab.lock.yaml."),
+    "trust": ("labctl.cli.trust:trust", "Show a host's SSH key, and remember it once you have compared it."),
     "plan": ("labctl.cli.plan:plan", "Show what apply would do, and why."),
     "apply": ("labctl.cli.apply:apply", "Make the hosts what the lab says: show the plan, ask, do it."),
     "status": ("labctl.cli.status:status", "Show what was declared beside what runs."),

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.ssh.servers import GUARD
+
 
 @dataclass(frozen=True, slots=True)
 class Ran:
@@ -22,8 +24,8 @@ class Ran:
 def labctl(
     *arguments: str, cwd: Path | None = None, environment: Mapping[str, str] | None = None, python: Sequence[str] = ()
 ) -> Ran:
-    """Run ``python -m labctl`` with an environment that holds nothing but PATH and what is given."""
-    env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **(environment or {})}
+    """Run ``python -m labctl`` with an environment that holds nothing but PATH, the guard of SSH and what is given."""
+    env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LABCTL_SSH": str(GUARD), **(environment or {})}
     command = [sys.executable, *python, "-m", "labctl", *arguments]
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)
     return Ran(done.returncode, done.stdout, done.stderr)
