@@ -54,7 +54,7 @@ def await_healthy(
         check()
         seen = manager.observe([ref]).get(ref.name, SeenUnit(state=UnitState.ABSENT))
         now = time.monotonic()
-        up_since = (up_since or now) if seen.state is UnitState.RUNNING else None
+        up_since = (up_since or now) if _askable(unit, seen) else None
         down_since = None if seen.state.up else (down_since or now)
         if seen.state is UnitState.FINISHED:
             return
@@ -68,6 +68,13 @@ def await_healthy(
             reported = now - started
             emit(Waiting(host=site.host, unit=unit.name, seconds=reported, limit=limit))
         time.sleep(POLL)
+
+
+def _askable(unit: Unit, seen: SeenUnit) -> bool:
+    """Whether an answer would be its own. A new container need not wait for Docker's own first look, after 15 s."""
+    if seen.state is UnitState.STARTING:
+        return unit.manager is Manager.COMPOSE and unit.check is not None
+    return seen.state is UnitState.RUNNING
 
 
 def refuse_taken_port(site: Site, manager: UnitManager, ref: Ref, unit: Unit) -> None:
