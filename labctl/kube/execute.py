@@ -104,7 +104,7 @@ class Executor:
     def _waves(self) -> None:
         """Apply wave after wave; a wave that does not become ready is the last."""
         items = {object_name(o, self.sight.root): o for o in self.tree.objects}
-        wanted = [(items[c.name], c) for c in self.changes if c.name in items]
+        wanted = [(items[c.name], c) for c in self.changes if c.name in items and c.action is not Action.DELETE]
         wanted.sort(key=lambda pair: pair[0].wave)
         last = max((item.wave for item, change in wanted if change.action.changes), default=None)
         for wave, group in groupby(wanted, key=lambda pair: pair[0].wave):

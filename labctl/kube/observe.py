@@ -125,7 +125,7 @@ def look(
         fresh=not spaces.get(cluster.namespace, True),
     )
     looker = _Looker(api, sight, spaces, skip, secrets.redactor() if secrets is not None else Redactor())
-    return looker.all(wanted) if dry else sight
+    return looker.all(wanted if dry else {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ _HIDDEN: Final = frozenset(
 
 def shown(value: Mapping[str, Any]) -> str:
     """Return an object's text."""
-    clean = {key: _clean(v) for key, v in value.items() if key != "status"}
+    first = {key: value[key] for key in ("apiVersion", "kind", "metadata") if key in value}
+    clean = _clean({**first, **{k: v for k, v in value.items() if k not in first and k != "status"}})
     if value.get("kind") == "Secret":
         for part in ("data", "stringData"):
             if part in clean:

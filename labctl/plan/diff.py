@@ -87,7 +87,8 @@ def _diff_cluster(tree: Tree, seen: SeenHost, secrets: SecretDigests | None, *, 
     ordered = sorted(tree.objects, key=lambda o: (o.wave, o.path))
     wanted = [compare_object(item, root, seen, secrets) for item in ordered]
     known = {object_name(item, root) for item in ordered}
-    left = sorted((seen.objects.keys() | seen.manifest.entries.keys()) - known)
+    there = {name for name, found in seen.objects.items() if found.exists}
+    left = sorted((there | seen.manifest.entries.keys()) - known)
     return [*wanted, *(compare_leftover_object(seen, name, data=data) for name in left)]
 
 

@@ -148,4 +148,6 @@ def _before(seen: SeenObject | None, *, shown: bool) -> State | None:
 
 
 def _after(item: Object, seen: SeenObject | None) -> str:
-    return seen.after if seen is not None and seen.after is not None else item.content.decode()
+    if seen is None or (seen.after is None and seen.text is None):
+        return item.content.decode()
+    return seen.after if seen.after is not None else seen.text or ""
