@@ -30,6 +30,7 @@ class Capability(StrEnum):
     ON_DEMAND = "workloads that are created but not started"
     ONCE = "tasks that run to their end"
     REPLICAS = "several replicas of a workload"
+    CONTROL = "programs that start and stop others"
     CONFIG_FILE = "configuration files"
     SECRET_ENV = "secrets in the environment"  # noqa: S105 - a capability's name
 
@@ -215,6 +216,8 @@ class Native:
     env: Mapping[str, EnvValue] = field(default_factory=dict)
     user: str | None = None
     locked_memory: bool = False
+    credentials: Mapping[str, SecretText] = field(default_factory=dict)
+    """Secrets that it reads from files: ``{credential:NAME}`` in an argument stands for the place of one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +230,21 @@ class Metrics:
     port: str = "http"
     keyed: bool = False
     """Whether it wants a key of the gateway as a bearer token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """How a program starts and stops another workload of its own host.
+
+    Attributes:
+        kind: who manages it: ``docker``, ``systemd``, ``systemd-user``, ``supervisor``.
+        id: what its manager calls it.
+        at: where the manager is reached, as the program sees it; "" for its usual place.
+    """
+
+    kind: str
+    id: str
+    at: str = ""
 
 
 class Start(StrEnum):
@@ -260,6 +278,7 @@ class Workload:
         turns: the exclusive group in which it takes turns: one member is ``ALWAYS``, and runs; the others are not to.
         replicas: how many of it run, all alike.
         public: names of the ports that people and their clients open: pages and the gateway's API, not databases.
+        controls: names of the workloads of its host that it starts and stops: it is given the right to.
         serves_to: names of the workloads that call it; None when any may.
         metrics: where it shows its figures, None when nowhere.
         origin: the part of lab.yaml that asked for it.
@@ -285,6 +304,7 @@ class Workload:
     turns: str | None = None
     replicas: int = 1
     public: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
     serves_to: tuple[str, ...] | None = None
     metrics: Metrics | None = None
     origin: DocPath = ()

@@ -85,14 +85,12 @@ class App:
 
     async def open(self) -> None:
         """Connect to everything; find what runs."""
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
-        self._session = aiohttp.ClientSession(
-            connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
-        )
+        self._session = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=60))
+        self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True))
         self._drivers = drivers.make(self.config.backends)
         control = Control(self._session, self._drivers)
         self.loop = Loop(self.config, control, self.metrics, asyncio.get_running_loop().time)
-        self._forwarder = Forwarder(self._session)
+        self._forwarder = Forwarder(self._session, self._fresh)
         self.machine = host.Machine()
         await self.loop.open()
         self._watch = asyncio.create_task(self.loop.watch())
@@ -107,6 +105,7 @@ class App:
             if close is not None:
                 await close()
         await self._session.close()
+        await self._fresh.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI's entry."""
@@ -331,6 +330,10 @@ class App:
         if why:
             raise Problem(409, why, code="conflict")
         await answer_json(send, {"server": name, "phase": self.loop.servers[name].phase})
+
+
+def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
 
 
 async def _left(receive: Receive) -> None:

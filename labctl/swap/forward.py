@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -60,19 +61,38 @@ class Answer:
 
 
 class Forwarder:
-    """Sends requests to servers over kept connections."""
+    """Sends requests to servers over kept connections, and once more over a fresh one when a kept one was closed.
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
+    A server may close a kept connection at the very moment at which a request is sent on it (llama.cpp does after each
+    stream): that says nothing about the server.
+    """
+
+    def __init__(self, kept: aiohttp.ClientSession, fresh: aiohttp.ClientSession) -> None:
+        self._kept, self._fresh = kept, fresh
 
     async def forward(
         self, method: str, path: str, headers: Iterable[Header], asked: Asked, backend: Backend, send: Send
     ) -> Answer:
         """Pass one request on. NotTaken before the answer began; Problem (502, 504) names the server at fault."""
+        if asked.rest is None:
+            with contextlib.suppress(NotTaken):
+                return await self._once(self._kept, method, path, headers, asked, backend, send)
+        return await self._once(self._fresh, method, path, headers, asked, backend, send)
+
+    async def _once(
+        self,
+        session: aiohttp.ClientSession,
+        method: str,
+        path: str,
+        headers: Iterable[Header],
+        asked: Asked,
+        backend: Backend,
+        send: Send,
+    ) -> Answer:
         data = asked.payload(backend.model)
         answer = Answer()
         try:
-            async with self._session.request(
+            async with session.request(
                 method,
                 backend.url + path,
                 data=data,

@@ -13,7 +13,7 @@ from typing import Final, Protocol, cast
 from labctl.artefact import File, Item, ModelFile
 from labctl.diagnostics import Diagnostic
 from labctl.placed import PlacedHost, Places
-from labctl.workload import Capability, Workload
+from labctl.workload import Capability, Control, Workload
 
 TARGETS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -45,6 +45,10 @@ class Target(Protocol):
 
         Hosts with the same one find each other's workloads, too.
         """
+        ...
+
+    def control(self, host: PlacedHost, name: str) -> Control | None:
+        """Return how another program of the host starts and stops a workload, None when none may."""
         ...
 
     def places(self, lab: str, options: Mapping[str, object], models: str | None) -> Places:

@@ -34,6 +34,7 @@ def needed(workload: Workload, form: Container | Native) -> frozenset[Capability
         Capability.ON_DEMAND: workload.start is Start.ON_DEMAND,
         Capability.ONCE: workload.start is Start.ONCE,
         Capability.REPLICAS: workload.replicas > 1,
+        Capability.CONTROL: bool(workload.controls),
         Capability.CONFIG_FILE: bool(workload.files),
         Capability.SECRET_ENV: any(
             isinstance(value, SecretText) and value.names for value in {**workload.env, **form.env}.values()

@@ -10,7 +10,7 @@ from labctl.artefact import File, HostRoot, Image, Manager, ModelFile, SecretFil
 from labctl.emit import Value, yaml
 from labctl.placed import PlacedHost, Places
 from labctl.targets import compose_service, shared
-from labctl.workload import Capability, Container, Workload
+from labctl.workload import Capability, Container, Control, Workload
 
 FILE: Final = "compose.yaml"
 _Rendered = File | SecretFile | ModelFile | Image | Unit | HostRoot
@@ -26,6 +26,10 @@ class Compose:
     def network(self, host: PlacedHost) -> str | None:
         """Return the host's own: compose knows no network over several."""
         return host.name
+
+    def control(self, host: PlacedHost, name: str) -> Control | None:
+        """Through the engine's socket, which the workload gets mounted."""
+        return Control("docker", compose_service.container_name(host, name))
 
     def places(self, lab: str, options: Mapping[str, object], models: str | None) -> Places:
         """Return the folders; option ``dir`` moves the compose project away from ``/opt/labctl``."""

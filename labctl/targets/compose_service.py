@@ -27,6 +27,9 @@ _GRAPHICS: Final = ["gpu", "graphics", "utility"]
 Running = Mapping[str, tuple[Workload, Container]]
 """What a host's services are made of, by name."""
 
+_SOCKET: Final = Mount(source="/var/run/docker.sock", target="/var/run/docker.sock")
+"""For a workload that starts and stops others. Whoever can write to it is root on the host: nobody else gets it."""
+
 
 def service(host: PlacedHost, workload: Workload, form: Container, running: Running) -> tuple[Value, str]:
     """Return a service and its fingerprint.
@@ -53,6 +56,11 @@ def service(host: PlacedHost, workload: Workload, form: Container, running: Runn
     return _no_interpolation(marked), digest
 
 
+def container_name(host: PlacedHost, name: str) -> str:
+    """Return what the engine calls a workload's container."""
+    return f"{host.lab}-{name}"
+
+
 def environment(host: PlacedHost, workload: Workload, form: Container) -> shared.Environment:
     """Return the service's variables, those of its cards among them."""
     claim = workload.gpu
@@ -64,7 +72,7 @@ def _program(host: PlacedHost, workload: Workload, form: Container) -> dict[str,
     on_demand = workload.start is Start.ON_DEMAND
     return {
         "image": form.image,
-        "container_name": f"{host.lab}-{workload.name}",
+        "container_name": container_name(host, workload.name),
         "pull_policy": "never" if form.local_image else "missing",
         "profiles": ["on-demand"] if on_demand else [],
         "restart": "unless-stopped" if workload.start is Start.ALWAYS else "no",
@@ -82,7 +90,7 @@ def _data(host: PlacedHost, workload: Workload, form: Container) -> dict[str, Va
     return {
         "environment": dict(variables.plain),
         "env_file": [f"./secrets/{workload.name}.env"] if variables.secret else [],
-        "volumes": [_mount(mount) for mount in (*form.mounts, *own)],
+        "volumes": [_mount(mount) for mount in (*form.mounts, *own, *((_SOCKET,) if workload.controls else ()))],
     }
 
 

@@ -15,10 +15,11 @@ from labctl.artefact import File, HostRoot, Image, Manager, ModelFile, SecretFil
 from labctl.emit import ini
 from labctl.placed import PlacedHost, Places
 from labctl.targets import gpus, shared
-from labctl.workload import Capability, Native, SecretText, Start, Workload
+from labctl.workload import Capability, Control, Native, SecretText, Start, Workload
 
 FILE: Final = "supervisord.conf"
 LOGS: Final = "logs"
+SOCKET: Final = "supervisor.sock"
 _Rendered = File | SecretFile | ModelFile | Image | Unit | HostRoot
 _Pairs = list[tuple[str, str]]
 
@@ -37,12 +38,17 @@ class Local:
             Capability.SECRET_ENV,
             Capability.ON_DEMAND,
             Capability.ONCE,
+            Capability.CONTROL,
         }
     )
 
     def network(self, host: PlacedHost) -> str | None:  # noqa: ARG002 - part of the protocol
         """There is none: programs of the host share its ports."""
         return None
+
+    def control(self, host: PlacedHost, name: str) -> Control | None:  # noqa: ARG002 - part of the protocol
+        """Through supervisord's socket; programs run in the folder that it lies in."""
+        return Control("supervisor", name, SOCKET)
 
     def places(self, lab: str, options: Mapping[str, object], models: str | None) -> Places:
         """Return the folders; option ``dir`` moves the whole tree away from ``~/.local/state/labctl/<lab>``."""
@@ -68,7 +74,10 @@ class Local:
                 section = (f"program:{workload.name}", _program(host, workload, form, ranks[workload.name]))
                 text = ini.dump([section])
             sections.append(section)
-            belongings = shared.files(host, workload, variables.secret)
+            belongings = [
+                *shared.files(host, workload, variables.secret),
+                *shared.credentials(host, workload, form),
+            ]
             yield from belongings
             paths = [*(f.path for f in belongings), *shared.model_paths(host, workload, models)]
             yield shared.unit(
@@ -91,7 +100,7 @@ def _place(host: PlacedHost, *names: str) -> str:
 
 
 def _daemon(host: PlacedHost) -> list[ini.Section]:
-    socket = "%(here)s/supervisor.sock"
+    socket = f"%(here)s/{SOCKET}"
     daemon: _Pairs = [
         ("identifier", f"labctl-{host.lab}"),
         ("directory", "%(here)s"),
@@ -139,7 +148,12 @@ def _command(
 ) -> list[str | ini.Expansion]:
     """Return the words to run; ``labctl.run_env`` starts what has secrets and reads them from a file."""
     python = ini.Expansion("ENV_LABCTL_PYTHON")
-    words = [shared.expand(word, host, workload) for word in (form.program, *form.args)]
+
+    def place(name: str) -> str:
+        return host.places.on_host(shared.credential_path(host, workload, name))
+
+    expanded = [shared.expand(word, host, workload) for word in (form.program, *form.args)]
+    words = [shared.with_credentials(word, form, place) for word in expanded]
     own: list[str | ini.Expansion] = [python if word == "{python}" else word for word in words]
     if not variables.secret:
         return own

@@ -9,7 +9,7 @@ from labctl.emit import systemd
 from labctl.placed import PlacedHost, Places
 from labctl.targets import shared, systemd_unit
 from labctl.targets.systemd_unit import unit_name
-from labctl.workload import Capability, Native, Start, Workload
+from labctl.workload import Capability, Control, Native, Start, Workload
 
 _Rendered = File | SecretFile | ModelFile | Image | Unit | HostRoot
 
@@ -37,6 +37,10 @@ class Systemd:
     def network(self, host: PlacedHost) -> str | None:  # noqa: ARG002 - part of the protocol
         """There is none: programs of the host share its ports."""
         return None
+
+    def control(self, host: PlacedHost, name: str) -> Control | None:
+        """Through systemctl, as the user whose manager it is or with a rule of polkit's."""
+        return Control("systemd-user" if systemd_unit.by_user(host) else "systemd", unit_name(host, name))
 
     def places(self, lab: str, options: Mapping[str, object], models: str | None) -> Places:
         """Return the folders; with option ``user_units`` everything lies in the user's home."""
@@ -70,7 +74,10 @@ class Systemd:
         for workload, form in chosen:
             with shared.spelling(workload):
                 content = systemd.dump(systemd_unit.service(host, workload, form, running))
-                belongings = shared.files(host, workload, systemd_unit.environment(host, workload, form).secret)
+                belongings = [
+                    *shared.files(host, workload, systemd_unit.environment(host, workload, form).secret),
+                    *shared.credentials(host, workload, form),
+                ]
             yield from belongings
             unit = File(host=host.name, path=_path(host, workload), content=content.encode(), origin=workload.origin)
             yield unit

@@ -108,9 +108,9 @@ def sentence(name: str) -> str:
     return f"I am {name}."
 
 
-def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+def wait_for(url: str, process: subprocess.Popen[bytes], patience: float = PATIENCE) -> None:
     """Wait until something answers."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         try:
             if httpx.get(url, timeout=2).status_code == 200:
