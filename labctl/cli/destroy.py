@@ -39,9 +39,9 @@ def destroy(
 ) -> None:
     """Remove what labctl owns on the hosts; data only with --data."""
     from labctl import operate, usecases
-    from labctl.cli.report import check, printer
+    from labctl.cli.report import check
     from labctl.cli.sudo import sudo_password
-    from labctl.cli.work import carry_out, confirm, finish
+    from labctl.cli.work import carry_out, confirm, nothing
     from labctl.hosts.applying import How
 
     sudo_password(ask=ask_sudo_password)
@@ -51,4 +51,4 @@ def destroy(
     if confirm(work, "destroy", yes=yes, diff=False, json=json):
         how = How(wait_for_lock=wait, break_lock=break_lock, fail_fast=fail_fast, at_once=parallel)
         raise typer.Exit(carry_out(work, how, json=json))
-    finish(work, json=True) if json else printer().say(f"{work.plan.lab}: there is nothing of it to remove")
+    nothing(work, f"{work.plan.lab}: there is nothing of it to remove", json=json)

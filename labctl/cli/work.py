@@ -21,12 +21,12 @@ from labctl.views.progress import json_line, progress_view, result_to_value
 from labctl.views.summary import summary_text, summary_value
 
 
-def fresh_work(lab: Path, overlays: tuple[str, ...], hosts: tuple[str, ...], *, json: bool) -> Work:
+def fresh_work(lab: Path, overlays: tuple[str, ...], scope: operate.Scope, *, json: bool) -> Work:
     """Load a lab and plan an apply of it; secrets that are at hand are compared, too."""
     loaded = usecases.load(lab, overlays)
     check(loaded.diagnostics, json=json)
-    tree = operate.tree_of(loaded, hosts)
-    return operate.make_plan(loaded, operate.Scope(hosts=hosts), operate.known_secrets(loaded, tree))
+    tree = operate.tree_of(loaded, scope.hosts)
+    return operate.make_plan(loaded, scope, operate.known_secrets(loaded, tree))
 
 
 def saved_work(path: Path, *, json: bool) -> Work:
@@ -72,8 +72,7 @@ def watch(work: Work, doing: Doing, *, json: bool) -> Report:
     """Do something on hosts, showing progress; with ``json`` the plan, every event and the result are a line each."""
     with at_once_on_second_interrupt():
         if json:
-            printer().data(json_line({"event": "Plan", "at": now(), "plan": plan_to_value(work.plan)}))
-            sys.stdout.flush()
+            _plan_line(work)
         with progress_view(sys.stdout, sys.stderr, now, as_json=json, live=sys.stderr.isatty()) as view:
             report = doing(view)
     if not json:
@@ -112,5 +111,19 @@ def finish(work: Work, report: Report | None = None, *, json: bool) -> None:
         printer().data(summary_text(operate.summarise(work), changed=not work.nothing_to_do))
         return
     if report is None:
-        printer().data(json_line({"event": "Plan", "at": now(), "plan": plan_to_value(work.plan)}))
+        _plan_line(work)
     result(report or Report(), summary=summary_value(operate.summarise(work)))
+
+
+def nothing(work: Work, text: str, *, json: bool) -> None:
+    """Say that there was nothing to do."""
+    if json:
+        _plan_line(work)
+        result(Report())
+    else:
+        printer().say(text)
+
+
+def _plan_line(work: Work) -> None:
+    printer().data(json_line({"event": "Plan", "at": now(), "plan": plan_to_value(work.plan)}))
+    sys.stdout.flush()

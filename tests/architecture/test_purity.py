@@ -27,7 +27,6 @@ ROOMS = {
     "assets.py": "finds templates and blueprints",
     "blueprints.py": "copies a blueprint into a new folder",
     "operate.py": "apply, destroy, status: what changes hosts",
-    "switching.py": "gives another member of an exclusive group its turn",
     "folder.py": "writes a rendered tree into a folder",
     "lockfile.py": "reads and writes lab.lock.yaml",
     "locking.py": "asks hosts for their model files",

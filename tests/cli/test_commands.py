@@ -210,7 +210,9 @@ def test_before_the_first_apply(labctl: Shell) -> None:
     assert {unit["unit"]: unit["state"] for unit in units} == dict.fromkeys(
         ("alpha", "beta", "gateway", "letters"), "absent"
     )
-    assert labctl.json("destroy", "lab")["plan"]["changes"] == []
+    plan, result = map(json.loads, labctl("destroy", "lab", "--json").out.splitlines())
+    assert (plan["event"], plan["plan"]["changes"]) == ("Plan", [])
+    assert (result["event"], result["ok"], result["exit_code"]) == ("Result", True, 0)
     assert "nothing of it to remove" in labctl("destroy", "lab").err
     ran = labctl("logs", "delta", "lab")
     assert (ran.code, "LAB053" in ran.err) == (ExitCode.ERROR, True)
