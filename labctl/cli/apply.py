@@ -15,6 +15,7 @@ from labctl.cli.options import (
     Hosts,
     Json,
     LabPath,
+    Only,
     Overlays,
     Parallel,
     Wait,
@@ -29,6 +30,7 @@ def apply(
     yes: Yes = False,
     diff: Diff = False,
     host: Hosts = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
     overlay: Overlays = [],  # noqa: B006
     fail_fast: FailFast = False,
     parallel: Parallel = PARALLEL,
@@ -44,10 +46,12 @@ def apply(
     from labctl.cli.sudo import sudo_password
     from labctl.cli.work import carry_out, confirm, finish, fresh_work, saved_work
     from labctl.hosts.applying import How
+    from labctl.operate import Scope
 
     sudo_password(ask=ask_sudo_password)
     saved = lab.suffix == ".json"
-    work = saved_work(lab, json=json) if saved else fresh_work(lab, tuple(overlay), tuple(host), json=json)
+    scope = Scope(hosts=tuple(host), only=tuple(only))
+    work = saved_work(lab, json=json) if saved else fresh_work(lab, tuple(overlay), scope, json=json)
     if confirm(work, "apply", yes=yes, diff=diff, json=json):
         how = How(exact=saved, wait_for_lock=wait, break_lock=break_lock, fail_fast=fail_fast, at_once=parallel)
         raise typer.Exit(carry_out(work, how, json=json))

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "labctl.cli.switch:switch",
         "Give another member of an exclusive group its turn.",
     ),
+    "rollback": ("labctl.cli.rollback:rollback", "Make a host what it was after an earlier apply."),
     "history": ("labctl.cli.history:history", "Show who applied what to which host, when, and how it ended."),
     "logs": ("labctl.cli.logs:logs", "Show the last log lines of something that runs."),
     "destroy": (

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli.options import HERE, Hosts, Json, LabPath, Overlays
+from labctl.cli.options import HERE, Hosts, Json, LabPath, Only, Overlays
 
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Save the plan, for `labctl apply FILE`.")]
 Detailed = Annotated[bool, typer.Option("--detailed-exitcode", help="Exit 2 when there are changes.")]
@@ -22,6 +22,7 @@ def plan(
     offline: Offline = False,
     diff: Diff = False,
     host: Hosts = [],  # noqa: B006
+    only: Only = [],  # noqa: B006
     overlay: Overlays = [],  # noqa: B006
     json: Json = False,
 ) -> None:
@@ -34,7 +35,7 @@ def plan(
 
     loaded = usecases.load(lab, tuple(overlay))
     check(loaded.diagnostics, json=json)
-    work = operate.make_plan(loaded, operate.Scope(hosts=tuple(host), offline=offline))
+    work = operate.make_plan(loaded, operate.Scope(hosts=tuple(host), offline=offline, only=tuple(only)))
     if out is not None:
         operate.save_plan(out, work)
     if json:

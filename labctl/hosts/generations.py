@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from labctl.artefact import Artefact, File, HostRoot, Image, ModelFile, SecretFile, Tree, TreeError, Unit
 from labctl.diagnostics import Diagnostic
 from labctl.hosts.base import HostError, Site
+from labctl.hosts.state import read_manifest
 from labctl.plan.observed import SecretDigests
 from labctl.values import dataclass
 
@@ -51,6 +52,21 @@ class Generation:
     def secret_digests(self, host: str) -> SecretDigests:
         """Return the secret files' digests as plans are made from."""
         return {(host, path): digest for path, digest in self.digests.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """What a host has kept: oldest first, and which of them it is; 0 after an apply that did not go well."""
+
+    generations: tuple[Generation, ...] = ()
+    current: int = 0
+
+    def chosen(self, number: int | None = None) -> Generation | None:
+        """Return a generation; without a number the one before the current one, the newest where there is none."""
+        if number is not None:
+            return next((g for g in self.generations if g.number == number), None)
+        earlier = [g for g in self.generations if not self.current or g.number < self.current]
+        return earlier[-1] if earlier else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +114,12 @@ def read(site: Site, number: int) -> Generation:
         summary = f"generation {number} of `{site.host}` cannot be read"
         detail = str(error).splitlines()[0]
         raise HostError(Diagnostic(code="LAB128", summary=summary, detail=detail)) from error
+
+
+def overview(site: Site) -> Overview:
+    """Return what a host has kept. HostError when something of it cannot be read."""
+    current = read_manifest(site).generation
+    return Overview(generations=tuple(read(site, number) for number in numbers(site)), current=current)
 
 
 def keep(site: Site, tree: Tree, digests: SecretDigests, *, lab: str, lab_digest: str) -> int:
