@@ -44,11 +44,14 @@ def _of_gateway(
     if found is None or plan is None:
         return
     gateway, block = found
-    own = [w.name for w in plan.workloads]
-    wanted = {*gateway.calls, gateway.database(block)}
-    for name in own:
-        yield from ((name, s.name) for s in sites if {s.name, s.part.kind} & wanted)
-    yield from ((own[0], e.workload) for e in endpoints)
+    main, *tasks = (w.name for w in plan.workloads)
+    database = gateway.database(block)
+    for site in sites:
+        if {site.name, site.part.kind} & {*gateway.calls, database}:
+            yield main, site.name
+        if site.name == database:
+            yield from ((task, site.name) for task in tasks)
+    yield from ((main, e.workload) for e in endpoints)
 
 
 def _of_services(

@@ -122,7 +122,7 @@ def _site(placed: PlacedLab, part: Part, networks: Networks, users: set[str], ta
     engine = service.image(block, host)
     image, probe = image_of(placed.lab, engine, part.kind)
     far = any(not together(networks, part.host, user) and user != part.host for user in users)
-    blind = probe is Probe.NONE and not any(b.health_command for b in builds.of(engine))
+    blind = probe is Probe.NONE and host.places.site is None and not any(b.health_command for b in builds.of(engine))
     ports: dict[str, Port] = {}
     for index, (name, listen) in enumerate(service.ports.items()):
         declared = block.port if index == 0 else None

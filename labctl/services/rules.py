@@ -114,7 +114,8 @@ def _card_alerts(budgets: Iterable[CardBudget], limits: Limits) -> Iterator[dict
 
 
 def _gateway_alerts(limits: Limits) -> Iterator[dict[str, Any]]:
-    share = f"sum(rate({_FAILED}[5m])) / sum(rate({_REQUESTS}[5m])) > 0.05"
+    # a wrong key or a wrong name is the client's own doing; 429 is what LiteLLM says when no server is left to ask
+    share = f'sum(rate({_FAILED}{{exception_status=~"5..|429"}}[5m])) / sum(rate({_REQUESTS}[5m])) > 0.05'
     yield _alert("GatewayErrors", share, "5m", "critical", "{{ $value | humanizePercentage }} of requests fail")
     slow = f"histogram_quantile(0.95, sum by (le) (rate({_LATENCY}[5m]))) > {limits.slow}"
     yield _alert("GatewaySlow", slow, "5m", "warning", "one request in twenty takes longer than {{ $value }} s")
