@@ -32,7 +32,7 @@ in the cluster's namespace; ``project`` is the object's path, ``fingerprint`` it
 ``node``        files of a node itself: k3s' configuration, the mirror of its images
 ``folder``      kustomizations, for ``kubectl apply -k``
 ``check``       what a cluster cannot be told, said before rendering
-``lint``        what its API server would refuse
+``lint``        what its API server would refuse of an object; ``references``: of several
 ==============  ====================================================================================================
 """
 
@@ -42,11 +42,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from labctl.artefact import Cluster, File, HostRoot, Item, Manager, ModelFile, Object, Unit
-from labctl.diagnostics import Diagnostic
+from labctl.diagnostics import Diagnostic, LabctlError
 from labctl.placed import PlacedHost, Places
 from labctl.targets import shared
 from labctl.targets.k3s import cluster, folder, objects, storage
+from labctl.targets.k3s.check import problems
 from labctl.targets.k3s.pod import Run
+from labctl.targets.k3s.references import all_faults
 from labctl.targets.k3s.settings import CLUSTER, Settings, node, settings
 from labctl.targets.k3s.waves import waves
 from labctl.workload import Capability, Container, Start, Workload
@@ -70,6 +72,10 @@ class K3s:
         """Return the cluster's: names lead to workloads on every node."""
         return host.network
 
+    def control(self, host: PlacedHost, name: str) -> None:  # noqa: ARG002 - the cluster restarts what stops by itself
+        """Return nothing: no pod of a lab may touch another."""
+        return
+
     def places(self, lab: str, options: Mapping[str, object], models: str | None) -> Places:
         """Return the folders of a node; a ``models`` folder that lab.yaml names is one of the node itself."""
         return Places(
@@ -82,7 +88,7 @@ class K3s:
 
     def check(self, hosts: Sequence[PlacedHost], workloads: Sequence[Workload]) -> Iterable[Diagnostic]:
         """Return what the cluster cannot be told."""
-        return ()
+        return problems(hosts, workloads)
 
     def render(
         self, host: PlacedHost, workloads: Sequence[Workload], models: Sequence[ModelFile | File]
@@ -110,6 +116,7 @@ class K3s:
         made += _stores(site, hosts, runs, models)
         pods = [o.value["spec"]["template"]["spec"] for o in made if "template" in o.value.get("spec", {})]
         made += cluster.objects(site, hosts, pods)
+        _judge(made)
         yield HostRoot(
             host=site.name,
             root="kubernetes",
@@ -166,6 +173,21 @@ def _stores(
         fetching = fetching or bool(files)
     if fetching:
         yield from storage.account(site)
+
+
+def _judge(made: Sequence[Object]) -> None:
+    """Raise LabctlError (LAB168) for what an API server would refuse: it can only come from a patch, or from a bug."""
+    found = [
+        Diagnostic(
+            code="LAB168",
+            summary=f"{fault.item.value['kind']} `{fault.item.value['metadata']['name']}`: {fault.what}",
+            path=fault.item.origin or None,
+            hint="see its `extra: {k3s: …}`",
+        )
+        for fault in all_faults(made)
+    ]
+    if found:
+        raise LabctlError(found)
 
 
 def _unit(run: Run, item: Object) -> Unit:
