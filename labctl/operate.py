@@ -21,6 +21,7 @@ from labctl.hosts.events import Event
 from labctl.hosts.history import Entry
 from labctl.lastknown import known_turns, last_known, remember, remember_turns, state_folder, tidy
 from labctl.plan.diff import diff
+from labctl.plan.facts import differences
 from labctl.plan.model import Change, Plan
 from labctl.plan.narrow import narrow
 from labctl.plan.observed import Observed, SecretDigests
@@ -131,6 +132,7 @@ def plan_of(loaded: Loaded, found: Turns, scope: Scope, secrets: Secrets | None 
     observed = last_known(name, tree) if scope.offline else fleet.observe(tree, secrets)
     digests = fleet.secret_digests(tree, secrets) if secrets is not None else None
     plan = _with_notes(_plan(loaded, tree, observed, digests, scope), tree, found)
+    plan = plan if scope.destroy else _with_differences(loaded, plan, observed)
     return Work(loaded=loaded, tree=tree, plan=_located_plan(loaded, plan), turns=found)
 
 
@@ -140,6 +142,17 @@ def _with_notes(plan: Plan, tree: Tree, found: Turns) -> Plan:
     for name, note in notes(found).items():
         for host in sorted({u.host for u in tree.units if u.turns == name} & hosts.keys())[:1]:
             hosts[host] = replace(hosts[host], why=(*hosts[host].why, note))
+    return replace(plan, hosts=hosts)
+
+
+def _with_differences(loaded: Loaded, plan: Plan, observed: Observed) -> Plan:
+    """Say with each host where it is not what lab.yaml says."""
+    placed, hosts = loaded.need_placed(), dict(plan.hosts)
+    for name in hosts.keys() & placed.hosts.keys() & observed.hosts.keys():
+        facts = observed.hosts[name].facts
+        if facts is not None:
+            found = differences(placed.hosts[name], facts, placed.lab.hosts[name].driver)
+            hosts[name] = replace(hosts[name], why=(*hosts[name].why, *found))
     return replace(plan, hosts=hosts)
 
 

@@ -41,6 +41,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "alive": Operation("processes", "alive", changes=False),
     "whoami": Operation("processes", "whoami", changes=False),
     "probe": Operation("web", "probe", changes=False),
+    "facts": Operation("facts", "facts", changes=False),
     "fetch": Operation("fetch", "fetch", changes=True),
     "pull": Operation("images", "pull", changes=True),
     "build": Operation("images", "build", changes=True),

@@ -161,6 +161,10 @@ class Shell(Protocol):
         """Return who works on the host: user, home folder, the host's own name."""
         ...
 
+    def facts(self, folder: str) -> Mapping[str, Any]:
+        """Return what the host is (``labctl.agent.facts``), and the space on the file system of a folder."""
+        ...
+
     def call(
         self,
         operation: str,

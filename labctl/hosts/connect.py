@@ -29,7 +29,7 @@ def connect(root: HostRoot) -> Site:
 
     LostError when its root folder is ``~`` and the host cannot be reached.
     """
-    shell: Shell = LocalShell() if _is_local(root) else CONNECTIONS.get(root)
+    shell: Shell = HERE if _is_local(root) else CONNECTIONS.get(root)
     folder = root.root
     if folder == "~" or folder.startswith("~/"):
         folder = shell.me().home + folder[1:]
@@ -73,6 +73,8 @@ class Connections:
 CONNECTIONS: Final = Connections()
 """All connections to other machines."""
 atexit.register(CONNECTIONS.close)
+HERE: Final = LocalShell()
+"""The connection to this machine."""
 
 
 def _here(folder: str) -> str:

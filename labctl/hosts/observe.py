@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
 
@@ -12,9 +13,11 @@ from labctl.hosts import images
 from labctl.hosts.base import HostError, Ref, Site, UnitManager
 from labctl.hosts.health import probe_running
 from labctl.hosts.state import keyed, read_key, read_manifest
-from labctl.plan.observed import Entry, EntryKind, Manifest, SeenFile, SeenHost, SeenUnit
+from labctl.plan.observed import Entry, EntryKind, Facts, Manifest, SeenFile, SeenGpu, SeenHost
 from labctl.secrets import Redactor
 
+AT_ONCE: Final = 8
+"""Questions to one host at the same time."""
 SHORT_TEXT: Final = 256 << 10
 """Bytes up to which a file's old content is shown in a plan."""
 UNKEYED: Final = "no key"
@@ -40,28 +43,41 @@ class SiteObserver:
         return SeenHost(host=self._site.host, complete=False, why=problems)
 
     def _observe(self, tree: Tree) -> SeenHost:
-        manifest = read_manifest(self._site)
-        refs = refs_of(tree, manifest, self._managers)
-        missing = self._missing_managers(refs, tree, manifest)
-        if missing:
-            return SeenHost(host=self._site.host, complete=False, why=missing, manifest=manifest)
-        references = {i.reference for i in tree.images} | manifest.images.keys()
-        return SeenHost(
-            host=self._site.host,
-            manifest=manifest,
-            files=self._files(tree, manifest),
-            units=self._units(tree, refs),
-            images=images.look(self._site, references),
-        )
+        """Ask everything at once that does not need another answer first: on a far host every answer takes a while."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            facts, key = pool.submit(self._facts), pool.submit(read_key, self._site)
+            manifest = read_manifest(self._site)
+            refs = refs_of(tree, manifest, self._managers)
+            references = {i.reference for i in tree.images} | manifest.images.keys()
+            missing = [pool.submit(self._managers[n].missing) for n in self._needed(refs, references)]
+            files = pool.submit(self._files, tree, manifest, key)
+            units = [pool.submit(self._managers[n].observe, part) for n, part in _by_manager(refs).items()]
+            found = pool.submit(images.look, self._site, references)
+            lacking = tuple(d for future in missing if (d := future.result()) is not None)
+            if lacking:
+                return SeenHost(host=self._site.host, complete=False, why=lacking, manifest=manifest)
+            seen = {name: unit for future in units for name, unit in future.result().items()}
+            return SeenHost(
+                host=self._site.host,
+                manifest=manifest,
+                files=files.result(),
+                units=probe_running(self._site, tree.units, seen),
+                images=found.result(),
+                facts=facts.result(),
+            )
 
-    def _missing_managers(self, refs: list[Ref], tree: Tree, manifest: Manifest) -> tuple[Diagnostic, ...]:
-        needed = {_manager_of(ref) for ref in refs}
-        if tree.images or manifest.images:
-            needed.add("compose")
-        found = [self._managers[name].missing() for name in sorted(needed)]
-        return tuple(d for d in found if d is not None)
+    def _facts(self) -> Facts:
+        told = self._site.shell.facts(self._site.folder)
+        gpus = tuple(SeenGpu(**card) for card in told["cards"])
+        free = {path: space["free"] for path, space in told["disks"].items()}
+        plain = {name: told[name] for name in ("arch", "system", "kernel", "memory", "cores", "groups", "bus")}
+        return Facts(**plain, features=frozenset(told["features"]), gpus=gpus, free=free)
 
-    def _files(self, tree: Tree, manifest: Manifest) -> dict[str, SeenFile]:
+    def _needed(self, refs: Sequence[Ref], references: Collection[str]) -> list[str]:
+        """Return the managers without which the host cannot be looked at."""
+        return sorted({*_by_manager(refs), *(["compose"] if references else [])})
+
+    def _files(self, tree: Tree, manifest: Manifest, known: Future[bytes | None]) -> dict[str, SeenFile]:
         wanted = {a.path: a for a in tree.artefacts}
         paths = sorted(wanted.keys() | manifest.entries.keys())
         at = {self._site.at(p): p for p in paths}
@@ -70,7 +86,7 @@ class SiteObserver:
             return _needs_digest(wanted.get(at[path]), manifest.entries.get(at[path]), seen)
 
         looked = self._site.shell.look(at, digest=digest)
-        key = read_key(self._site)
+        key = known.result()
         return {
             at[path]: self._complete(at[path], seen, wanted.get(at[path]), manifest.entries.get(at[path]), key)
             for path, seen in looked.items()
@@ -96,12 +112,6 @@ class SiteObserver:
         except UnicodeDecodeError:
             return None
 
-    def _units(self, tree: Tree, refs: list[Ref]) -> Mapping[str, SeenUnit]:
-        seen: dict[str, SeenUnit] = {}
-        for name in sorted({_manager_of(ref) for ref in refs}):
-            seen.update(self._managers[name].observe([r for r in refs if _manager_of(r) == name]))
-        return probe_running(self._site, tree.units, seen)
-
 
 def refs_of(tree: Tree, manifest: Manifest, managers: Managers) -> list[Ref]:
     """Return every unit of a host, wanted or recorded, as managers know them.
@@ -123,6 +133,13 @@ def refs_of(tree: Tree, manifest: Manifest, managers: Managers) -> list[Ref]:
         else:
             refs[name] = Ref(name=name, id=record.id, project=record.project, group=record.group, record=record)
     return [refs[name] for name in sorted(refs)]
+
+
+def _by_manager(refs: Sequence[Ref]) -> dict[str, list[Ref]]:
+    found: dict[str, list[Ref]] = {}
+    for ref in refs:
+        found.setdefault(_manager_of(ref), []).append(ref)
+    return found
 
 
 def _manager_of(ref: Ref) -> str:

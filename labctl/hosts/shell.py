@@ -15,6 +15,7 @@ class AgentShell:
 
     def __init__(self, caller: Caller) -> None:
         self.caller = caller
+        self._facts: Values | None = None
 
     def call(
         self,
@@ -32,6 +33,12 @@ class AgentShell:
     def me(self) -> Me:
         """Return who works on the host."""
         return self.caller.me()
+
+    def facts(self, folder: str) -> Values:
+        """Return what the host is. It is asked once: cards and memory do not change while labctl runs."""
+        if self._facts is None:
+            self._facts = self.caller.call("facts", {"paths": [folder]}).values
+        return self._facts
 
     def run(
         self,

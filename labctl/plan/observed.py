@@ -193,6 +193,44 @@ class SeenObject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeenGpu:
+    """One card that its driver shows. ``memory`` in bytes; ``uuid``, ``name`` and ``driver`` are "" where unknown."""
+
+    vendor: str
+    name: str = ""
+    uuid: str = ""
+    memory: int | None = None
+    driver: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a host is.
+
+    Attributes:
+        arch: ``x86_64``, ``aarch64``, as the kernel calls it.
+        system, kernel: for people.
+        memory: bytes of RAM that the kernel has.
+        features: flags of the processor, as the kernel calls them.
+        gpus: cards that a driver shows.
+        bus: graphics cards on the PCI bus by vendor, with or without a driver.
+        groups: numeric ids of ``video`` and ``render``, where there are such groups.
+        free: bytes free on the file systems of folders.
+    """
+
+    arch: str = ""
+    system: str = ""
+    kernel: str = ""
+    memory: int = 0
+    cores: int = 0
+    features: frozenset[str] = frozenset()
+    gpus: tuple[SeenGpu, ...] = ()
+    bus: Mapping[str, int] = field(default_factory=dict)
+    groups: Mapping[str, int] = field(default_factory=dict)
+    free: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SeenHost:
     """One host. When ``complete`` is False, nothing but ``why`` is to be relied on."""
 
@@ -206,6 +244,8 @@ class SeenHost:
     """Reference → digest of the build context ("" when not built by labctl)."""
     objects: Mapping[str, SeenObject] = field(default_factory=dict)
     """A cluster's: the wanted objects and those that carry labctl's label, by their name in plans."""
+    facts: Facts | None = None
+    """What the host is, where it was asked."""
 
 
 @dataclass(frozen=True, slots=True)
