@@ -27,7 +27,7 @@ EMBED = {**CHAT, "model": "nomic", "task": "embed", "context": 2048, "serves": (
 
 
 def hosts(*targets: str, cards: Sequence[str] = ("RTX 3090", "RTX 3090")) -> dict[str, Any]:
-    """Return ``box`` with two cards and, for each further target, a host without: ``box1``, ``box2``…"""
+    """Return ``box`` with two cards and, for each further target, one without: ``box1``, ``box2`` and so on."""
     first = {"box": labs.box(*cards, target=targets[0] if targets else "compose", address="10.0.0.1")}
     others = {f"box{i}": labs.box(target=t, address=f"10.0.0.{i + 1}") for i, t in enumerate(targets) if i}
     return {**first, **others}
