@@ -18,7 +18,8 @@ from labctl.hosts import fleet, turns
 from labctl.hosts import history as hosts_history
 from labctl.hosts.applying import How
 from labctl.hosts.events import Event
-from labctl.hosts.history import Entry
+from labctl.hosts.history import Entry, locks
+from labctl.hosts.state import Lock as HeldLock
 from labctl.lastknown import known_turns, last_known, remember, remember_turns, state_folder, tidy
 from labctl.plan.diff import diff
 from labctl.plan.facts import differences
@@ -315,11 +316,15 @@ def _has_volumes(work: Work) -> bool:
     return any(mount.volume for form in forms for mount in getattr(form, "mounts", ()))
 
 
-def status(loaded: Loaded) -> tuple[tuple[fleet.UnitStatus, ...], tuple[Diagnostic, ...]]:
-    """Return every declared unit with its live state."""
+def status(
+    loaded: Loaded, hosts: Iterable[str] = ()
+) -> tuple[tuple[fleet.UnitStatus, ...], Mapping[str, HeldLock], tuple[Diagnostic, ...]]:
+    """Return every declared unit with its live state, and the locks of hosts."""
     loaded, found = as_it_stands(loaded)
-    rows, problems = fleet.status(tree_of(loaded))
-    return rows, locate(loaded, (*notes(found).values(), *problems))
+    tree = tree_of(loaded, hosts)
+    rows, problems = fleet.status(tree)
+    said = [note for name, note in notes(found).items() if any(u.turns == name for u in tree.units)]
+    return rows, locks(tree.roots.values()), locate(loaded, (*said, *problems))
 
 
 def history(loaded: Loaded, hosts: Iterable[str], last: int) -> tuple[tuple[Entry, ...], tuple[Diagnostic, ...]]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from labctl.cli.options import HERE, Hosts, Json, LabPath, Only, Overlays
+from labctl.cli.options import HERE, AskSudoPassword, Hosts, Json, LabPath, Only, Overlays
 
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Save the plan, for `labctl apply FILE`.")]
 Detailed = Annotated[bool, typer.Option("--detailed-exitcode", help="Exit 2 when there are changes.")]
@@ -24,15 +24,18 @@ def plan(
     host: Hosts = [],  # noqa: B006
     only: Only = [],  # noqa: B006
     overlay: Overlays = [],  # noqa: B006
+    ask_sudo_password: AskSudoPassword = False,
     json: Json = False,
 ) -> None:
     """Show what apply would do, and why."""
     from labctl import operate, usecases
     from labctl.cli.report import check, printer
+    from labctl.cli.sudo import sudo_password
     from labctl.cli.work import show_plan
     from labctl.diagnostics import ExitCode
     from labctl.plan.wire import plan_to_json
 
+    sudo_password(ask=ask_sudo_password)
     loaded = usecases.load(lab, tuple(overlay))
     check(loaded.diagnostics, json=json)
     work = operate.make_plan(loaded, operate.Scope(hosts=tuple(host), offline=offline, only=tuple(only)))

@@ -25,7 +25,7 @@ def fresh_work(lab: Path, overlays: tuple[str, ...], scope: operate.Scope, *, js
     """Load a lab and plan an apply of it; secrets that are at hand are compared, too."""
     loaded = usecases.load(lab, overlays)
     check(loaded.diagnostics, json=json)
-    tree = operate.tree_of(loaded, scope.hosts)
+    tree = operate.tree_for(loaded, scope)
     return operate.make_plan(loaded, scope, operate.known_secrets(loaded, tree))
 
 

@@ -1,9 +1,10 @@
-"""Who applied what to which host, when, and how it ended: read from the hosts' own logs."""
+"""Who applied what to which host, when, and how it ended; and who is at it now: read from the hosts' own files."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from labctl.artefact import HostRoot
 from labctl.diagnostics import Diagnostic
 from labctl.hosts.base import HostError
 from labctl.hosts.connect import connect
-from labctl.hosts.state import AUDIT
+from labctl.hosts.state import AUDIT, Lock, read_lock
 from labctl.values import dataclass
 
 AT_ONCE: Final = 8
@@ -48,6 +49,20 @@ def history(roots: Iterable[HostRoot], last: int) -> tuple[tuple[Entry, ...], tu
         found = list(pool.map(_read, machines))
     entries = sorted((e for entries, _ in found for e in entries), key=lambda e: (e.at, e.host))
     return tuple(entries[-last:]), tuple(p for _, problems in found for p in problems)
+
+
+def locks(roots: Iterable[HostRoot]) -> Mapping[str, Lock]:
+    """Return the locks that there are, by host, stale ones among them. Hosts that cannot be asked have none."""
+    machines = [root for root in roots if root.cluster is None]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = dict(zip((root.host for root in machines), pool.map(_lock, machines), strict=True))
+    return {host: lock for host, lock in found.items() if lock is not None}
+
+
+def _lock(root: HostRoot) -> Lock | None:
+    with contextlib.suppress(HostError, OSError):
+        return read_lock(connect(root))
+    return None
 
 
 def _read(root: HostRoot) -> tuple[tuple[Entry, ...], tuple[Diagnostic, ...]]:

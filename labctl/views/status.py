@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 from labctl.hosts.fleet import UnitStatus
+from labctl.hosts.state import Lock
 from labctl.plan.observed import UnitState
 from labctl.views.plan import printable
 from labctl.workload import Start
@@ -23,17 +25,29 @@ _WANTED: Final = {Start.ALWAYS: "running", Start.ON_DEMAND: "on demand", Start.O
 _HEAD: Final = ("", "unit", "host", "state", "wanted", "runs from", "detail")
 
 
-def render_status(rows: Sequence[UnitStatus]) -> str:
-    """Return a table of all units, without a final line end; a sentence when there is none."""
+def render_status(rows: Sequence[UnitStatus], locks: Mapping[str, Lock] | None = None) -> str:
+    """Return a table of all units, without a final line end, and who holds a lock; a sentence when there is no unit."""
+    held = [_held(host, lock) for host, lock in (locks or {}).items()]
     if not rows:
-        return "this lab has no units"
+        return "\n".join(["this lab has no units", *held])
     table = [_HEAD, *(_cells(row) for row in rows)]
     widths = [max(len(line[i]) for line in table) for i in range(len(_HEAD))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
     wrong = [row for row in rows if not is_fine(row)]
     count = f"{len(rows)} unit{'' if len(rows) == 1 else 's'}"
     last = f"{count}, all as wanted" if not wrong else f"{len(wrong)} of {len(rows)} units need attention"
-    return "\n".join([*lines, "", last])
+    return "\n".join([*lines, "", *held, last])
+
+
+def _held(host: str, lock: Lock) -> str:
+    if lock.stale:
+        return f"{printable(host)}: a lock was left behind by {printable(str(lock.holder))}; the next apply takes it"
+    return f"{printable(host)}: locked by {printable(str(lock.holder))}"
+
+
+def locks_to_value(locks: Mapping[str, Lock]) -> list[dict[str, Any]]:
+    """Return the locks as plain values."""
+    return [{"for": host, "stale": lock.stale, **asdict(lock.holder)} for host, lock in locks.items()]
 
 
 def status_to_value(rows: Sequence[UnitStatus]) -> list[dict[str, Any]]:
