@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 from labctl.artefact import Unit
 from labctl.diagnostics import Diagnostic
-from labctl.hosts.base import HostError, Ref, Stopped, UnitManager
+from labctl.hosts.base import HostError, LostError, Ref, Stopped, UnitManager
 from labctl.hosts.events import LogLine
 from labctl.hosts.health import await_healthy, refuse_taken_port
+from labctl.hosts.settling import settle
 from labctl.hosts.work import Work
 from labctl.plan.ledger import confirm_unit, forget_units
 from labctl.plan.model import Action, Change, Kind, Reason
@@ -148,8 +149,9 @@ class _Run:
     def activate(self, change: Change) -> None:
         """Make one unit's change, once everything that it needs is healthy."""
         work, unit = self.work, self.work.units[change.name]
-        for needed in needs(unit, work.units.values()):
-            self.await_one(needed.name)
+        waited = [self.await_one(needed.name) for needed in needs(unit, work.units.values())]
+        if any(waited):
+            settle(work.site, work.check)
         needed_names = {n.name for n in needs(unit, work.units.values())}
         broken = sorted(work.broken & ({unit.project, *unit.files} | needed_names | self.rivals(unit)))
         if broken:
@@ -161,6 +163,8 @@ class _Run:
             if change.action.runs or unit.start is not Start.ON_DEMAND:
                 refuse_taken_port(work.site, work.managers[unit.manager], work.ref(unit), unit)
             self._act(change, unit)
+        except LostError:
+            raise
         except HostError as error:
             self._failed(change, error)
             return
@@ -193,21 +197,24 @@ class _Run:
         for name in list(self.waiting):
             self.await_one(name)
 
-    def await_one(self, name: str) -> None:
-        """Wait for a unit, if it was started just now, here or by somebody else."""
+    def await_one(self, name: str) -> bool:
+        """Wait for a unit, if it was started just now, here or by somebody else; tell whether it was."""
         change = self.waiting.pop(name, None) or self.starting.pop(name, None)
         if change is None:
-            return
+            return False
         work, unit = self.work, self.work.units[name]
         manager, ref = work.managers[unit.manager], work.ref(unit)
         try:
             await_healthy(work.site, manager, ref, unit, work.emit, work.check)
+        except LostError:
+            raise
         except HostError as error:
             _show_log(work, manager, ref)
             self._failed(change, error)
         else:
             if change.action.changes:
                 self._done(change)
+        return True
 
     def _done(self, change: Change) -> None:
         work, unit = self.work, self.work.units[change.name]

@@ -120,25 +120,31 @@ class Applying:
         if backend is not None:
             outcome, stale = backend.apply(self._order(root))
             return self._halted(outcome), stale
+        ended: list[Result] = []
         try:
-            self._check()
-            site = connect(root)
-            own_state_folder(site)
-            with locked(
-                site,
-                "destroy" if self.plan.destroy else "apply",
-                wait=self.how.wait_for_lock,
-                force=self.how.break_lock,
-                note=lambda text: self.emit(HostPhase(host=root.host, phase=Phase.LOCKING, detail=text)),
-                check=self._check,
-            ) as still_mine:
-                return self._locked(site, still_mine)
+            self._under_lock(root, ended)
         except HostError as error:
-            return self._refused(root, (error.diagnostic,)), ()
+            # with an end already, the connection was lost before the lock was given back; it is known to be stale then
+            return ended[0] if ended else (self._refused(root, (error.diagnostic,)), ())
         except OSError as error:
             return self._refused(root, (_no_access(root, error),)), ()
         except Stopped:
             return self._halted(Outcome(host=root.host, interrupted=True, skipped=self._addresses(root.host))), ()
+        return ended[0]
+
+    def _under_lock(self, root: HostRoot, ended: list[Result]) -> None:
+        self._check()
+        site = connect(root)
+        own_state_folder(site)
+        with locked(
+            site,
+            "destroy" if self.plan.destroy else "apply",
+            wait=self.how.wait_for_lock,
+            force=self.how.break_lock,
+            note=lambda text: self.emit(HostPhase(host=root.host, phase=Phase.LOCKING, detail=text)),
+            check=self._check,
+        ) as still_mine:
+            ended.append(self._locked(site, still_mine))
 
     def _order(self, root: HostRoot) -> Order:
         return Order(

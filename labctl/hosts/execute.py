@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import field, replace
 from typing import Final
@@ -9,15 +10,14 @@ from typing import Final
 from labctl.artefact import Tree
 from labctl.diagnostics import Diagnostic
 from labctl.hosts import activate, content
-from labctl.hosts.base import Emit, HostError, Outcome, Site, Stopped
-from labctl.hosts.events import HostDone, HostFailed, HostStarted
+from labctl.hosts.base import Emit, HostError, LostError, Outcome, Site, Stopped
+from labctl.hosts.events import HostDone, HostFailed, HostStarted, Phase
 from labctl.hosts.generations import Kept, drop_all, keep
 from labctl.hosts.observe import Managers
 from labctl.hosts.place import DirectPlacer, Placer, close_staging
-from labctl.hosts.pulling import pull_images
 from labctl.hosts.state import OWN, audit, read_manifest
 from labctl.hosts.work import Work
-from labctl.plan.model import Change
+from labctl.plan.model import Change, Kind
 from labctl.plan.observed import SecretDigests
 from labctl.secrets import Secrets
 from labctl.values import dataclass
@@ -31,6 +31,9 @@ def _retire(work: Work) -> None:
 
 
 def _prune(work: Work) -> None:
+    """Take away what is no longer wanted; not where a unit failed: the way back needs no image or model anew."""
+    if not work.destroy and any(c.address in work.failed or c.name in work.broken for c in work.todo(Kind.UNIT)):
+        return
     content.prune(work)
     for name in sorted(work.retired):
         work.managers[name].settle()
@@ -41,18 +44,17 @@ def _verify(work: Work) -> None:
         activate.nothing_left(work)
 
 
-STEPS: Final[Sequence[Step]] = (
-    content.announce_all,  # first: whatever happens from here on, the manifest knows of it
-    pull_images,  # all of them or nothing else is done
-    content.fetch_models,  # slow and harmless: nothing that runs is touched yet
-    content.place_files,  # checked on the host before the first is replaced: what is refused changes nothing
-    content.build_images,  # after files: they are the build context
-    activate.validate,  # of those that read files only where they belong; before anything is stopped
-    _retire,  # before anything starts: it may hold ports and memory
-    activate.run_units,
-    activate.adopt_units,
-    _prune,  # after that: a unit that runs never loses its files
-    _verify,
+STEPS: Final[Sequence[tuple[Step, Phase | None]]] = (
+    (content.announce_all, None),  # first: whatever happens from here on, the manifest knows of it
+    (content.fetch_models, Phase.FETCHING),  # slow and harmless: nothing that runs is touched yet
+    (content.place_files, Phase.WRITING),  # checked on the host before the first is replaced: if refused, none is
+    (content.build_images, None),  # after files: they are the build context
+    (activate.validate, None),  # of those that read files only where they belong; before anything is stopped
+    (_retire, None),  # before anything starts: it may hold ports and memory
+    (activate.run_units, Phase.STARTING),
+    (activate.adopt_units, None),
+    (_prune, Phase.REMOVING),  # after that: a unit that runs never loses its files
+    (_verify, None),
 )
 
 
@@ -103,7 +105,9 @@ class SiteExecutor:
 
     def _steps(self, work: Work) -> Outcome:
         try:
-            for step in STEPS:
+            for step, phase in STEPS:
+                if phase is not None:
+                    work.phase(phase)
                 step(work)
         except Stopped:
             return work.outcome(interrupted=True)
@@ -129,7 +133,8 @@ class SiteExecutor:
         else:
             if outcome.ok and self.whole and not self.destroy:
                 self._keep(work)
-            audit(self.site, entry)
+            with contextlib.suppress(LostError):
+                audit(self.site, entry)
         work.emit(_last_event(outcome))
 
     def _keep(self, work: Work) -> None:

@@ -11,8 +11,8 @@ from typing import Final
 
 from labctl.artefact import Artefact, SecretFile, Tree, Unit
 from labctl.diagnostics import Diagnostic
-from labctl.hosts.base import Emit, HostError, Outcome, Ref, Site, Stopped, UnitManager
-from labctl.hosts.events import ChangeDone, ChangeStarted, LogLine
+from labctl.hosts.base import Emit, HostError, LostError, Outcome, Ref, Site, Stopped, UnitManager
+from labctl.hosts.events import ChangeDone, ChangeStarted, HostPhase, LogLine, Phase
 from labctl.hosts.generations import Kept
 from labctl.hosts.observe import refs_of
 from labctl.hosts.place import Placer
@@ -120,6 +120,8 @@ class Work:
         problem: Diagnostic | None = None
         try:
             yield
+        except LostError:
+            raise
         except HostError as error:
             problem = error.diagnostic
         except OSError as error:
@@ -129,6 +131,10 @@ class Work:
         else:
             self.fail(change, problem)
         self.finished(change)
+
+    def phase(self, phase: Phase) -> None:
+        """Say what is being done now."""
+        self.emit(HostPhase(host=self.site.host, phase=phase))
 
     def started(self, change: Change) -> None:
         """Say that a change begins."""
