@@ -154,6 +154,12 @@ class Host(Block):
     k3s: Annotated[K3s | None, Field(description="options of the k3s target")] = None
     nixos: Annotated[Nixos | None, Field(description="options of the NixOS target")] = None
 
+    @model_validator(mode="after")
+    def _one_owner(self) -> Self:
+        if self.nixos is not None and self.k3s is not None and self.k3s.prepare:
+            conflict("`prepare` writes files that NixOS owns on this host", "leave `k3s: {prepare: true}` out")
+        return self
+
     @property
     def is_local(self) -> bool:
         """Whether it is the machine that labctl runs on."""

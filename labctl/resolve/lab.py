@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from labctl.diagnostics import Diagnostic, DocPath, Result, Severity
+from labctl.diagnostics import At, Diagnostic, DocPath, Result, Severity
 from labctl.engines import load as load_engine
 from labctl.model.check import check_references
 from labctl.model.lab import Lab
@@ -230,5 +230,14 @@ def _coming(lab: Lab) -> Iterator[Diagnostic]:
                 severity=Severity.NOTE,
                 summary=f"host `{name}` is validated and budgeted; {COMING[host.target]} come with a later version",
                 path=("hosts", name, "target"),
-                hint="`compose`, `systemd` and `local` are rendered and applied today",
+                hint="`compose`, `systemd`, `local` and `k3s` are rendered and applied today",
+            )
+        elif host.nixos is not None:
+            yield Diagnostic(
+                code="LAB081",
+                severity=Severity.NOTE,
+                summary=f"what runs on `{name}` is rendered; its {COMING['nixos']} come with a later version",
+                path=("hosts", name, "nixos"),
+                at=At.KEY,
+                hint="until then the machine itself is set up by hand",
             )

@@ -46,6 +46,7 @@ from labctl.diagnostics import Diagnostic, LabctlError
 from labctl.placed import PlacedHost, Places
 from labctl.targets import shared
 from labctl.targets.k3s import cluster, folder, objects, storage
+from labctl.targets.k3s import node as prepared
 from labctl.targets.k3s.check import problems
 from labctl.targets.k3s.pod import Run
 from labctl.targets.k3s.references import all_faults
@@ -127,6 +128,8 @@ class K3s:
         yield from made
         yield from units
         yield from folder.files(site, made)
+        for host in hosts:
+            yield from prepared.artefacts(host, site)
 
 
 def _runs(
@@ -176,10 +179,10 @@ def _stores(
 
 
 def _judge(made: Sequence[Object]) -> None:
-    """Raise LabctlError (LAB168) for what an API server would refuse: it can only come from a patch, or from a bug."""
+    """Raise LabctlError (LAB218) for what an API server would refuse: it can only come from a patch, or from a bug."""
     found = [
         Diagnostic(
-            code="LAB168",
+            code="LAB218",
             summary=f"{fault.item.value['kind']} `{fault.item.value['metadata']['name']}`: {fault.what}",
             path=fault.item.origin or None,
             hint="see its `extra: {k3s: …}`",

@@ -44,7 +44,7 @@ def _names(hosts: Sequence[PlacedHost]) -> Iterator[Diagnostic]:
     for host in hosts:
         if host.name == host.network:
             yield Diagnostic(
-                code="LAB161",
+                code="LAB211",
                 summary=f"`{host.name}` is the name of a host and of its cluster",
                 path=host.origin,
                 at=At.KEY,
@@ -53,7 +53,7 @@ def _names(hosts: Sequence[PlacedHost]) -> Iterator[Diagnostic]:
         first = nodes.setdefault(node(host), host)
         if first is not host:
             yield Diagnostic(
-                code="LAB161",
+                code="LAB211",
                 summary=f"`{first.name}` and `{host.name}` are both the node `{node(host)}`",
                 path=(*host.origin, "k3s"),
                 hint="`kubectl get nodes` shows what Kubernetes calls them: `k3s: {node: NAME}`",
@@ -65,7 +65,7 @@ def _settings(site: Settings, hosts: Sequence[PlacedHost]) -> Iterator[Diagnosti
     where: dict[str, DocPath] = {k: (*h.origin, "k3s", k) for h in reversed(hosts) for k in h.options}
     if site.tls and site.issuer:
         yield Diagnostic(
-            code="LAB162",
+            code="LAB212",
             summary="a certificate comes from `tls`, a secret that is there, or from `issuer`, which makes one",
             path=where["issuer"],
             hint="leave one of them out",
@@ -73,7 +73,7 @@ def _settings(site: Settings, hosts: Sequence[PlacedHost]) -> Iterator[Diagnosti
     for key in ("tls", "issuer", "ingress_class"):
         if getattr(site, key) and site.domain is None:
             yield Diagnostic(
-                code="LAB162",
+                code="LAB212",
                 summary=f"`{key}` is for host names, and the cluster has no `domain`",
                 path=where[key],
                 hint="add `domain:`; services are then at `<service>.<domain>`",
@@ -81,7 +81,7 @@ def _settings(site: Settings, hosts: Sequence[PlacedHost]) -> Iterator[Diagnosti
     for name, chart in (site.charts or {}).items():
         if str((chart or {}).get("chart") or name) not in charts() and not (chart or {}).get("repo"):
             yield Diagnostic(
-                code="LAB162",
+                code="LAB212",
                 summary=f"labctl does not know where chart `{name}` comes from",
                 path=(*where["charts"], name),
                 at=At.KEY,
@@ -93,7 +93,7 @@ def _prepared(hosts: Sequence[PlacedHost]) -> Iterator[Diagnostic]:
     for host in hosts:
         if host.options.get("server") and not host.options.get("prepare"):
             yield Diagnostic(
-                code="LAB162",
+                code="LAB212",
                 summary="`server` is for k3s' own configuration, which labctl writes only when asked to",
                 path=(*host.origin, "k3s", "server"),
                 hint="add `prepare: true`, or leave it out",
@@ -141,7 +141,7 @@ def _too_many(host: PlacedHost, users: Sequence[Workload], asked: int, cards: in
     has = f"{cards} card{'' if cards == 1 else 's'}" + (f" with {slices} slices each" if slices > 1 else "")
     sharing = f"`k3s: {{time_slicing: {-(-asked // max(cards, 1))}}}`, where nothing keeps their memory apart"
     return Diagnostic(
-        code="LAB163",
+        code="LAB213",
         summary=f"pods on `{host.name}` ask for {asked} cards at a time, and the node hands out {has}",
         detail=f"Kubernetes gives a card to one pod as a whole: {names}",
         path=(*host.origin, "gpus"),
@@ -152,7 +152,7 @@ def _too_many(host: PlacedHost, users: Sequence[Workload], asked: int, cards: in
 def _sliced(workload: Workload) -> Diagnostic:
     cards = len(workload.gpu.devices) if workload.gpu else 0
     return Diagnostic(
-        code="LAB164",
+        code="LAB214",
         summary=f"`{workload.name}` needs {cards} cards, and a pod gets one slice of one card",
         detail="with time-slicing two slices may be of one card, so the device plugin refuses pods that ask for more",
         path=workload.origin,
@@ -168,7 +168,7 @@ def _which_card(site: Settings, host: PlacedHost, workloads: Sequence[Workload])
     kinds = {(g.vendor, g.model, g.memory) for g in host.gpus if g.vendor in vendors}
     if claims and len(kinds) > 1 and any(len(c.devices) < len(host.gpus) for c in claims):
         yield Diagnostic(
-            code="LAB165",
+            code="LAB215",
             severity=Severity.WARNING,
             summary=f"`{host.name}` has different cards, and Kubernetes chooses which of them a pod gets",
             path=(*host.origin, "gpus"),
@@ -176,7 +176,7 @@ def _which_card(site: Settings, host: PlacedHost, workloads: Sequence[Workload])
         )
     elif claims and site.time_slicing and len(host.gpus) > 1:
         yield Diagnostic(
-            code="LAB165",
+            code="LAB215",
             severity=Severity.WARNING,
             summary=f"with slices of {len(host.gpus)} cards nobody knows which pods share a card on `{host.name}`",
             path=(*host.origin, "k3s"),
@@ -184,7 +184,7 @@ def _which_card(site: Settings, host: PlacedHost, workloads: Sequence[Workload])
         )
     elif claims and any(g.uuid for g in host.gpus) and len(host.gpus) > 1:
         yield Diagnostic(
-            code="LAB165",
+            code="LAB215",
             severity=Severity.NOTE,
             summary=f"the UUIDs of `{host.name}` are not used: Kubernetes chooses which card a pod gets",
             path=(*host.origin, "gpus"),
@@ -195,7 +195,7 @@ def _which_card(site: Settings, host: PlacedHost, workloads: Sequence[Workload])
 def _workload(workload: Workload) -> Iterator[Diagnostic]:
     if workload.ports and workload.name[0].isdigit():
         yield Diagnostic(
-            code="LAB166",
+            code="LAB216",
             summary=f"`{workload.name}` cannot be a name in a cluster: a Service's name begins with a letter",
             path=workload.origin,
             at=At.KEY,
@@ -205,7 +205,7 @@ def _workload(workload: Workload) -> Iterator[Diagnostic]:
     for key, patch in extra.items():
         if key not in PARTS or not isinstance(patch, Mapping):
             yield Diagnostic(
-                code="LAB167",
+                code="LAB217",
                 summary=f"`{key}` is nothing that a patch can be laid over",
                 path=(*workload.origin, "extra", "k3s", key),
                 at=At.KEY,
@@ -214,7 +214,7 @@ def _workload(workload: Workload) -> Iterator[Diagnostic]:
     for form in workload.forms:
         if isinstance(form, Container) and form.build is not None:
             yield Diagnostic(
-                code="LAB169",
+                code="LAB219",
                 summary=f"`{workload.name}` runs an image that labctl would build, and a cluster only pulls images",
                 path=(*workload.origin, "build"),
                 hint="build it once (`docker build`), push it, and name it: `image: registry/name:tag`",

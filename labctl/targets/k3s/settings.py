@@ -68,7 +68,7 @@ def disagreements(hosts: Sequence[PlacedHost]) -> Iterator[Diagnostic]:
             if other.options[key] != value:
                 path: DocPath = (*host.origin, "k3s", key)
                 yield Diagnostic(
-                    code="LAB160",
+                    code="LAB210",
                     summary=f"`{other.name}` and `{host.name}` are nodes of one cluster, and `{key}` differs",
                     path=path,
                     hint=f"say it once: leave `{key}` out here, or put the hosts into clusters of their own",
