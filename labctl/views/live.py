@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Final, Self, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -19,15 +19,27 @@ from labctl.hosts.events import (
     HostFailed,
     HostPhase,
     HostStarted,
-    LogLine,
     Progress,
     RollbackDone,
     RollbackStarted,
     Waiting,
 )
+from labctl.plan.model import Action, Kind
 from labctl.values import dataclass
 from labctl.views.plan import printable
 from labctl.views.progress import View, bytes_of, line_of
+
+_DOING: Final = {
+    Action.CREATE: "creating",
+    Action.UPDATE: "updating",
+    Action.DELETE: "removing",
+    Action.START: "starting",
+    Action.STOP: "stopping",
+    Action.RESTART: "restarting",
+    Action.REPLACE: "replacing",
+}
+_MOST: Final = 4
+"""Things going on at once that are shown of a host."""
 
 
 @dataclass(slots=True)
@@ -36,8 +48,11 @@ class _Row:
 
     total: int = 0
     done: int = 0
+    phase: str = ""
     now: Mapping[str, str] = field(default_factory=dict)
-    """Address → what is going on there."""
+    """Address → what is going on there, the latest last."""
+    end: str = ""
+    """How it ended, "" while it has not."""
 
 
 class LiveProgress(View):
@@ -65,34 +80,70 @@ class LiveProgress(View):
         lasting = _move(row, event)
         if lasting is not None:
             self._console.print(Text(lasting))
-        self._live.update(Text("\n".join(_screen(self._rows))))
+        self._live.update(Text("\n".join(_screen(self._rows)), no_wrap=True, overflow="ellipsis"))
 
 
 def _move(row: _Row, event: Event) -> str | None:
     """Take an event into a row; return the line that stays on the screen."""
+    match event:
+        case HostPhase(phase=phase, detail=detail):
+            row.phase = detail or str(phase)
+        case HostStarted(changes=changes):
+            row.total, row.phase = changes, ""
+        case RollbackStarted():
+            row.phase, row.end, row.total, row.done = "going back", "", 0, 0
+        case HostDone() | HostFailed() | RollbackDone():
+            row.now, row.end = {}, _ending(event)
+        case _:
+            _change(row, event)
+    passing = isinstance(event, Waiting | Progress | HostStarted)
+    return None if passing else line_of(event)
+
+
+def _change(row: _Row, event: Event) -> None:
+    """Take what happens to one thing into a row."""
     now = dict(row.now)
     match event:
-        case HostStarted(changes=changes):
-            row.total = changes
-        case ChangeStarted(address=address, action=action):
-            now[address] = str(action)
+        case ChangeStarted(address=address, kind=kind, action=action):
+            fetched = kind is Kind.MODEL and action is Action.CREATE
+            now[address] = "fetching" if fetched else _DOING.get(action, str(action))
         case ChangeDone(address=address):
             now.pop(address, None)
             row.done += 1
         case Waiting(unit=unit, seconds=seconds, limit=limit):
             now[f"{event.host}/{unit}"] = f"waiting until it is healthy, {seconds:.0f} of {limit:.0f} s"
         case Progress(path=path, done=done, total=total):
-            now[f"{event.host}:{path}"] = bytes_of(done, total)
-        case HostPhase() | LogLine() | RollbackStarted() | RollbackDone() | HostDone() | HostFailed():
+            address = f"{event.host} {path}" if path.startswith("image ") else f"{event.host}:{path}"
+            now[address] = bytes_of(done, total)
+        case _:
             pass
     row.now = now
-    return None if isinstance(event, Waiting | Progress | HostStarted) else line_of(event)
+
+
+def _ending(event: HostDone | HostFailed | RollbackDone) -> str:
+    match event:
+        case HostDone():
+            return "✓ done"
+        case RollbackDone(problems=problems):
+            return "✗ could not go back" if problems else "↶ back at what it was"
+        case HostFailed(interrupted=interrupted):
+            return "■ stopped" if interrupted else "✗ failed"
 
 
 def _screen(rows: Mapping[str, _Row]) -> list[str]:
+    """Return a line per host, and further ones where several things go on."""
+    width = max((len(printable(host)) for host in rows), default=0)
     lines: list[str] = []
     for host, row in sorted(rows.items()):
-        if row.done < row.total:
-            lines.append(f"{printable(host)}  {row.done}/{row.total}")
-            lines += [f"  {printable(address)}  {what}" for address, what in sorted(row.now.items())]
+        count = f"{row.done}/{row.total}" if row.total else ""
+        going = [row.end] if row.end else _going(host, row) or [row.phase]
+        head = f"{printable(host):<{width}}  {count:>5}  "
+        lines += [f"{head if i == 0 else ' ' * len(head)}{words}".rstrip() for i, words in enumerate(going)]
     return lines
+
+
+def _going(host: str, row: _Row) -> list[str]:
+    shown = list(row.now.items())[-_MOST:]
+    more = len(row.now) - len(shown)
+    words = [f"{printable(address[len(host) :].lstrip('/: '))}  {what}" for address, what in shown]
+    return [*words, f"… and {more} more"] if more else words
