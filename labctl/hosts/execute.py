@@ -165,6 +165,7 @@ def _last_event(outcome: Outcome) -> HostDone | HostFailed:
         skipped=len(outcome.skipped),
         diagnostics=outcome.diagnostics,
         interrupted=outcome.interrupted,
+        next=outcome.skipped[0] if outcome.interrupted and outcome.skipped else "",
     )
 
 
