@@ -31,6 +31,7 @@ def connect(cluster: Cluster, host: str) -> Api:
     from kubernetes.client.configuration import Configuration  # noqa: PLC0415 - 1 s of import
     from kubernetes.client.rest import RESTClientObject  # noqa: PLC0415
     from kubernetes.config import ConfigException  # noqa: PLC0415
+    from yaml import YAMLError  # noqa: PLC0415
 
     load: Any = importlib.import_module("kubernetes.config")  # its functions have no types
     settings = Configuration()
@@ -44,7 +45,7 @@ def connect(cluster: Cluster, host: str) -> Api:
                 client_configuration=settings,
                 persist_config=False,
             )
-    except (ConfigException, OSError, ValueError) as error:
+    except (ConfigException, OSError, ValueError, TypeError, KeyError, YAMLError) as error:
         raise HostError(_unreadable(host, error)) from error
     settings.retries = False
     settings.connection_pool_maxsize = AT_ONCE + 2

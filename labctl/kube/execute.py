@@ -224,7 +224,7 @@ class Executor:
         state = "is not ready either" if late else "runs again"
         return replace(
             problem,
-            code="LAB180",
+            code="LAB200",
             summary=f"{problem.summary}: its previous definition {state}",
         )
 

@@ -50,7 +50,7 @@ def of_object(error: ApiError, name: str, item: Object | None = None) -> Diagnos
         case 409 if error.reason == "Conflict" and error.causes:
             found = conflict(error, name, path)
         case 403 if not _FORBIDDEN.search(error.message):
-            found = _refused("LAB181", f"`{name}` is refused by the cluster's rules", error.message, path, _RULES)
+            found = _refused("LAB201", f"`{name}` is refused by the cluster's rules", error.message, path, _RULES)
         case 404:
             found = _missing(error, name, path)
         case 422:
@@ -99,7 +99,7 @@ def of_server(error: ApiError | Unreachable, path: DocPath | None = None, api: A
     if error.code == 403 and named:
         return _right(named.groupdict(), path)
     return Diagnostic(
-        code="LAB182",
+        code="LAB202",
         summary=f"the API server{where} could not do it: {error.code} {error.reason}".rstrip(),
         detail=error.message,
         path=path,
@@ -160,7 +160,7 @@ _NAMESPACE: Final = "create the namespace, or let labctl: its Namespace object h
 def unchecked(host: str, names: Sequence[str], why: str) -> Diagnostic:
     """Return that objects could not be tried on the server."""
     return Diagnostic(
-        code="LAB183",
+        code="LAB203",
         severity=Severity.NOTE,
         summary=f"`{host}`: {len(names)} objects were not tried on the API server: {why}",
         hint="labctl checked them by its own means; apply tries all of them on the server before anything is changed",

@@ -1,0 +1,1 @@
+"""labctl on a real Kubernetes API server (``tests/rig/kube``)."""
