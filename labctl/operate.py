@@ -17,6 +17,7 @@ from labctl.diagnostics import Diagnostic, ExitCode, LabctlError
 from labctl.hosts import fleet, turns
 from labctl.hosts import history as hosts_history
 from labctl.hosts.applying import How
+from labctl.hosts.base import HostError
 from labctl.hosts.events import Event
 from labctl.hosts.history import Entry, locks
 from labctl.hosts.state import Lock as HeldLock
@@ -103,6 +104,8 @@ def groups_of(loaded: Loaded) -> tuple[Group, ...]:
     lab = loaded.need_placed().lab
     found: list[Group] = []
     for name, group in lab.groups.items():
+        if not group.exclusive:
+            continue  # the gateway decides who is loaded
         runs = any(lab.deployments[member].start == "always" for member in group.exclusive)
         active = (group.active or group.exclusive[0]) if runs else None
         found.append(Group(name=name, members=tuple(group.exclusive), active=active))
@@ -341,7 +344,14 @@ def logs(loaded: Loaded, name: str, *, lines: int, follow: bool) -> Iterator[str
         raise LabctlError(
             [Diagnostic(code="LAB053", summary=f"nothing called `{name}` runs in this lab", hint=f"known: {known}")]
         )
-    return fleet.logs(tree, name, lines=lines, follow=follow)
+    return _lines(loaded, tree, name, lines=lines, follow=follow)
+
+
+def _lines(loaded: Loaded, tree: Tree, name: str, *, lines: int, follow: bool) -> Iterator[str]:
+    try:
+        yield from fleet.logs(tree, name, lines=lines, follow=follow)
+    except HostError as error:
+        raise LabctlError(locate(loaded, [error.diagnostic])) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

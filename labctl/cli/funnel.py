@@ -55,6 +55,10 @@ def _report(error: Exception, argv: list[str]) -> int:
     if isinstance(error, LabctlError):
         show_diagnostics(error.diagnostics, json="--json" in _options(argv))
         return error.exit_code
+    hosts = sys.modules.get("labctl.hosts.base")
+    if hosts is not None and isinstance(error, hosts.HostError):
+        show_diagnostics([error.diagnostic], json="--json" in _options(argv))
+        return 1
     return _internal(error, argv)
 
 

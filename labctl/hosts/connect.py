@@ -33,7 +33,7 @@ def connect(root: HostRoot) -> Site:
     folder = root.root
     if folder == "~" or folder.startswith("~/"):
         folder = shell.me().home + folder[1:]
-    return Site(root=root, shell=shell, folder=os.path.normpath(folder) if os.path.isabs(folder) else _here(folder))
+    return Site(root=root, shell=shell, folder=_here(folder))
 
 
 def _from_environment(host: str) -> str | None:  # noqa: ARG001 - one for all hosts
@@ -57,9 +57,12 @@ class Connections:
             shell = self._shells.get(key)
             if shell is None or not shell.usable:
                 sudo = root.root == "/" if login.sudo is None else login.sudo
-                shell = SshShell(root.host, root.address, login, sudo=sudo, password=lambda h: self.sudo_password(h))
+                shell = SshShell(root.host, root.address, login, sudo=sudo, password=self._password)
                 self._shells[key] = shell
             return shell
+
+    def _password(self, host: str) -> str | None:
+        return self.sudo_password(host)
 
     def close(self) -> None:
         """End all of them."""
