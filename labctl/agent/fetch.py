@@ -194,11 +194,9 @@ class _Fetching:
         try:
             with open(path, how) as file:
                 os.fchmod(file.fileno(), MODE)
-                try:
-                    yield file
-                finally:
-                    file.flush()
-                    os.fsync(file.fileno())
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
             if error.errno in FULL:
                 raise Refusal(NO_SPACE, {"more": None, "free": self._free()}) from error

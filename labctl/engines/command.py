@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from labctl.diagnostics import Diagnostic
 from labctl.engines import Template, Traits
 from labctl.engines.common import Unlimited, assemble, declared, endpoint, served_names
-from labctl.model.base import PublicName
+from labctl.model.base import Name, PublicName, SecretName
 from labctl.model.deployment import Deployment
 from labctl.placed import PlacedGpu, PlacedModel, Server
 from labctl.vram.footprint import Footprint
-from labctl.workload import ApiFlavour, Endpoint, Health, Native, Workload
+from labctl.workload import ApiFlavour, Endpoint, Health, Native, SecretRef, SecretText, Workload
+
+_CREDENTIAL: Final = re.compile(r"\{credential:([^{}]*)\}")
 
 
 class CommandDeployment(Deployment):
@@ -24,6 +27,13 @@ class CommandDeployment(Deployment):
     health_path: Annotated[str, Field(description="HTTP path that answers 2xx", pattern=r"^/")] = "/health"
     api: Annotated[Literal["openai", "vllm", "ollama"], Field(description="the API that it speaks")] = "openai"
     backend_model: Annotated[PublicName | None, Field(description="the model name that it reports")] = None
+    credentials: Annotated[
+        dict[Name, SecretName],
+        Field(
+            description="secrets that it reads from files; `{credential:NAME}` in an argument is the place of one",
+            examples=[{"key": "API_KEY"}],
+        ),
+    ] = {}
 
 
 class Command(Unlimited):
@@ -35,6 +45,15 @@ class Command(Unlimited):
 
     def check(self, spec: CommandDeployment, models: Sequence[PlacedModel]) -> Iterable[Diagnostic]:
         """Yield what the schema cannot see."""
+        for number, argument in enumerate(spec.args):
+            unknown = sorted(set(_CREDENTIAL.findall(argument)) - spec.credentials.keys())
+            if unknown:
+                yield Diagnostic(
+                    code="LAB020",
+                    summary=f"`{{credential:{unknown[0]}}}` stands for nothing",
+                    path=("args", number),
+                    hint=f"add `credentials: {{{unknown[0]}: NAME_OF_THE_SECRET}}`",
+                )
         if any("{model}" in a for a in spec.args) and not (models and models[0].file):
             yield Diagnostic(
                 code="LAB065",
@@ -63,7 +82,11 @@ class Command(Unlimited):
         known = {"port": str(server.port), "bind": server.bind, "models": models}
         if server.models and server.models[0].file:
             known["model"] = f"{models}/{server.models[0].file}"
-        native = Native(program=spec.program, args=tuple(fill(a, known) for a in spec.args))
+        native = Native(
+            program=spec.program,
+            args=tuple(fill(a, known) for a in spec.args),
+            credentials={name: SecretText((SecretRef(secret),)) for name, secret in spec.credentials.items()},
+        )
         health = Health(path=spec.health_path, start_period=spec.startup or 60)
         return assemble(server, spec, (native,), listen=server.port, health=health, what=spec.program)
 

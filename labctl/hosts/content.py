@@ -129,12 +129,15 @@ def _load(work: Work, items: Mapping[str, Item]) -> Load:
     managers = managers_of(replace(work.site, folder=staged(work.site)))
     checks: list[Check] = []
     seen_by_checks: set[str] = set()
+    checked: set[str] = set()
     for name in sorted({u.manager for u in work.units.values()}):
         projects = sorted({u.project for u in work.units.values() if u.manager == name} & items.keys())
         found = managers[name].checks(projects) if projects else ()
         checks += found
         seen_by_checks |= {str(PurePosixPath(p).parent) for p in projects if found}
-    coming = [work.site.at(path) for path in items]
+        checked.update(projects)
+    # A staged file's own path ends with the one that it is to have: complaints about it are to be heard.
+    coming = [work.site.at(path) for path in items if path not in checked]
     links = [p for p, a in work.artefacts.items() if _beside(p, seen_by_checks) and not isinstance(a, ModelFile)]
     return Load(
         items=tuple(items.values()),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Final
@@ -42,7 +41,11 @@ class SystemdManager:
         if ran.ok and "Version=" in ran.out:
             return None
         what = "a systemd user session" if self._user else "a running systemd"
-        remedy = "run: loginctl enable-linger" if self._user else "use another target for this host: compose or local"
+        remedy = (
+            f"as root, there: loginctl enable-linger {self._site.shell.me().uid}"
+            if self._user
+            else "use another target for this host: compose or local"
+        )
         return Diagnostic(
             code="LAB105", summary=f"`{self._site.host}` does not have {what}", detail=ran.tail(3), hint=remedy
         )
@@ -72,7 +75,10 @@ class SystemdManager:
         mode = ["--user"] if self._user else []
         return [
             Check(
-                argv=("systemd-analyze", *mode, "verify", "--man=no", *(self._site.at(p) for p in projects)),
+                argv=(
+                    *self._environment(),
+                    *("systemd-analyze", *mode, "verify", "--man=no", *(self._site.at(p) for p in projects)),
+                ),
                 code="LAB113",
                 summary=f"systemd on `{self._site.host}` does not accept a unit file",
                 names=tuple(PurePosixPath(p).name for p in projects),
@@ -80,9 +86,11 @@ class SystemdManager:
         ]
 
     def begin(self, refs: Sequence[Ref]) -> None:
-        """Make systemd read its unit files again."""
+        """Make systemd read its unit files again; see that a user's units go on when nobody is logged in."""
         if refs:
             self._do("daemon-reload")
+            if self._user:
+                self._linger()
 
     def start(self, ref: Ref, *, anew: bool) -> None:
         """Enable and start or restart this unit, without waiting for it to become ready."""
@@ -124,10 +132,30 @@ class SystemdManager:
         return tuple(f"unit {ref.id}" for ref in projects if seen[ref.name].state.up)
 
     def logs(self, ref: Ref, *, lines: int, follow: bool) -> Iterator[str]:
-        """Read the unit's journal."""
-        scope = ["--user-unit" if self._user else "--unit", ref.id]
+        """Read the unit's journal, whichever namespace it is in."""
+        scope = ["--user-unit", ref.id] if self._user else ["--namespace=*", "--unit", ref.id]
         tail = ["--lines", str(lines), *(["--follow"] if follow else [])]
         return self._site.shell.stream(["journalctl", *scope, "--no-pager", "--output=cat", *tail])
+
+    def _linger(self) -> None:
+        """Keep the user's manager running without a session: it ends with the last one otherwise, and its units too."""
+        user, run = str(self._site.shell.me().uid), self._site.shell.run
+        if "yes" in run(["loginctl", "show-user", "--property", "Linger", "--value", user]).out:
+            return
+        ran = run(["loginctl", "--no-ask-password", "enable-linger", user])
+        if not ran.ok:
+            raise HostError(
+                Diagnostic(
+                    code="LAB105",
+                    summary=f"user units on `{self._site.host}` would end with the last login of their user",
+                    detail=ran.tail(3),
+                    hint=f"as root, there: loginctl enable-linger {user}",
+                )
+            )
+
+    def _environment(self) -> list[str]:
+        """Return what comes before a command for the user's manager; a login over SSH may know nothing of it."""
+        return ["env", f"XDG_RUNTIME_DIR=/run/user/{self._site.shell.me().uid}"] if self._user else []
 
     def _do(self, *arguments: str) -> None:
         ran = self._systemctl(*arguments)
@@ -135,13 +163,9 @@ class SystemdManager:
             raise HostError(self._refused(arguments[0], ran))
 
     def _systemctl(self, *arguments: str) -> Ran:
-        env = {}
-        if self._user:
-            env = {"XDG_RUNTIME_DIR": os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")}
         mode = ["--user"] if self._user else []
-        return self._site.shell.run(
-            ["systemctl", *mode, "--no-pager", "--no-ask-password", *arguments], timeout=JOB_TIMEOUT, env=env
-        )
+        words = [*self._environment(), "systemctl", *mode, "--no-pager", "--no-ask-password", *arguments]
+        return self._site.shell.run(words, timeout=JOB_TIMEOUT)
 
     def _refused(self, verb: str, ran: Ran) -> Diagnostic:
         return Diagnostic(code="LAB114", summary=f"systemctl {verb} failed on `{self._site.host}`", detail=ran.tail())

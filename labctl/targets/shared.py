@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar, cast
 
-from labctl.artefact import File, HostRoot, Manager, ModelFile, SecretFile, Unit
+from labctl.artefact import File, Format, HostRoot, Manager, ModelFile, SecretFile, Unit
 from labctl.diagnostics import Diagnostic, LabctlError
 from labctl.emit import EmitError, Value
 from labctl.placed import PlacedHost
@@ -95,6 +95,32 @@ def files(host: PlacedHost, workload: Workload, secret: Mapping[str, SecretText]
         path = secret_path(host, workload)
         found.append(SecretFile(host=host.name, path=path, entries=secret, origin=workload.origin))
     return found
+
+
+def credential_path(host: PlacedHost, workload: Workload, name: str) -> str:
+    """Return the tree path of a secret that a program reads from a file of its own."""
+    return join(host.places.config, "secrets", workload.name, name)
+
+
+def credentials(host: PlacedHost, workload: Workload, form: Native) -> list[SecretFile]:
+    """Return the secrets that a program reads from files, one file each."""
+    return [
+        SecretFile(
+            host=host.name,
+            path=credential_path(host, workload, name),
+            entries={name: secret},
+            format=Format.RAW,
+            origin=workload.origin,
+        )
+        for name, secret in sorted(form.credentials.items())
+    ]
+
+
+def with_credentials(argument: str, form: Native, place: Callable[[str], str]) -> str:
+    """Fill in ``{credential:NAME}`` with ``place(NAME)``."""
+    for name in form.credentials:
+        argument = argument.replace(f"{{credential:{name}}}", place(name))
+    return argument
 
 
 def model_paths(host: PlacedHost, workload: Workload, models: Sequence[ModelFile | File]) -> list[str]:

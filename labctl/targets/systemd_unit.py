@@ -9,7 +9,7 @@ from labctl.emit import refuse, shell, systemd
 from labctl.emit.systemd import Section
 from labctl.placed import PlacedHost
 from labctl.targets import gpus, shared
-from labctl.workload import Native, Start, Workload
+from labctl.workload import Accelerator, Native, Start, Workload
 
 Pairs = list[tuple[str, str]]
 
@@ -18,13 +18,31 @@ HARDENING: Final[Pairs] = [
     ("PrivateTmp", "yes"),
     ("ProtectSystem", "full"),
     ("ProtectControlGroups", "yes"),
+    ("ProtectHostname", "yes"),
+    ("ProtectKernelLogs", "yes"),
+    ("ProtectKernelModules", "yes"),
     ("ProtectKernelTunables", "yes"),
+    ("RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6 AF_NETLINK"),
+    ("RestrictNamespaces", "yes"),
     ("RestrictSUIDSGID", "yes"),
     ("RestrictRealtime", "yes"),
     ("LockPersonality", "yes"),
+    ("SystemCallArchitectures", "native"),
 ]
-"""What no GPU program minds. Not here: PrivateDevices, DevicePolicy and ProtectClock hide /dev/nvidia*, /dev/dri and
-/dev/kfd; MemoryDenyWriteExecute stops every just-in-time compiler."""
+"""What no GPU program minds. Not here, and why:
+
+- DevicePolicy, DeviceAllow and ProtectClock (which brings the first) hide /dev/nvidia*, /dev/dri and /dev/kfd, or list
+  them as they are when the unit starts: a driver that is loaded a moment later stays out of reach.
+- MemoryDenyWriteExecute stops every just-in-time compiler: CUDA's PTX, Triton, Vulkan shaders.
+- ProtectHome hides models and caches of kernels that lie in a home.
+- SystemCallFilter: NCCL and the drivers use calls (process_vm_readv, memory policies) that no ready-made set allows.
+- ProcSubset hides /proc/meminfo and /proc/cpuinfo, from which servers choose their threads.
+"""
+WITHOUT_CARDS: Final[Pairs] = [("PrivateDevices", "yes")]
+"""What only a program that needs no card can bear."""
+_NODES: Final = ("/usr/bin/nvidia-modprobe", "-c", "0", "-u")
+"""Makes /dev/nvidia-uvm (nvidia-modprobe(1)). CUDA calls it by itself, to no avail where privileges cannot be gained: a
+server without a desktop would find no card until root has once used one."""
 
 
 def by_user(host: PlacedHost) -> bool:
@@ -108,6 +126,8 @@ def _service(host: PlacedHost, workload: Workload, form: Native, before: list[Wo
         *_kind(workload),
         *_identity(host, workload, form),
         *_environment(host, workload, form),
+        *_credentials(host, workload, form),
+        *_devices(host, workload),
         *_waiting(host, workload, before),
         ("ExecStart", _command(host, workload, form)),
         *_again(workload),
@@ -115,8 +135,28 @@ def _service(host: PlacedHost, workload: Workload, form: Native, before: list[Wo
         *_limits(workload, form),
         ("LogRateLimitIntervalSec", "30s"),
         ("LogRateLimitBurst", "5000"),
-        *([("NoNewPrivileges", "yes")] if by_user(host) else HARDENING),
+        *_hardening(host, workload, form),
     ]
+
+
+def _hardening(host: PlacedHost, workload: Workload, form: Native) -> Pairs:
+    """Return what the service may not do. A user's manager has no rights to take away but one."""
+    if by_user(host):
+        return [("NoNewPrivileges", "yes")]
+    root = _user(host, form) in {"root", "0"}
+    return [
+        *HARDENING,
+        *([] if workload.gpu else WITHOUT_CARDS),
+        *([] if root else [("CapabilityBoundingSet", "")]),
+    ]
+
+
+def _devices(host: PlacedHost, workload: Workload) -> Pairs:
+    """Return what has to be done, as root, for the cards' device files to be there; ``-``: not every host has it."""
+    claim = workload.gpu
+    if by_user(host) or claim is None or claim.unified or claim.accelerator is not Accelerator.CUDA:
+        return []
+    return [("ExecStartPre", f"-+{systemd.command(_NODES[0], _NODES[1:])}")]
 
 
 def _kind(workload: Workload) -> Pairs:
@@ -133,7 +173,12 @@ def _again(workload: Workload) -> Pairs:
 
 
 def _command(host: PlacedHost, workload: Workload, form: Native) -> str:
-    return systemd.command(form.program, [shared.expand(argument, host, workload) for argument in form.args])
+    def place(name: str) -> str:
+        stored = host.places.on_host(shared.credential_path(host, workload, name))
+        return stored if by_user(host) else f"/run/credentials/{unit_name(host, workload.name)}/{name}"
+
+    expanded = [shared.expand(argument, host, workload) for argument in form.args]
+    return systemd.command(form.program, [shared.with_credentials(argument, form, place) for argument in expanded])
 
 
 def _identity(host: PlacedHost, workload: Workload, form: Native) -> Pairs:
@@ -167,6 +212,18 @@ def _environment(host: PlacedHost, workload: Workload, form: Native) -> Pairs:
         # The manager reads it before it becomes the service's user: the file stays root's own.
         pairs.append(("EnvironmentFile", f"%h/{path}" if by_user(host) else f"/{path}"))
     return pairs
+
+
+def _credentials(host: PlacedHost, workload: Workload, form: Native) -> Pairs:
+    """Return what the manager copies where this service alone can read it, while it runs, and nobody can swap it out.
+
+    A user's services read the files themselves: they are that user's.
+    """
+    if by_user(host):
+        return []
+    names = sorted(form.credentials)
+    places = [host.places.on_host(shared.credential_path(host, workload, name)) for name in names]
+    return [("LoadCredential", f"{name}:{place}") for name, place in zip(names, places, strict=True)]
 
 
 def _waiting(host: PlacedHost, workload: Workload, before: list[Workload]) -> Pairs:

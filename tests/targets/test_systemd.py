@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from labctl.artefact import Manager, SecretFile, Tree
+from labctl.artefact import Format, Manager, SecretFile, Tree
 from labctl.diagnostics import LabctlError
-from labctl.workload import Accelerator, Native, Port
+from labctl.placed import PlacedHost
+from labctl.workload import Accelerator, Native, Port, SecretRef, SecretText, Workload
 from tests.emit.real_systemd import split
 from tests.targets import samples
 
@@ -40,6 +41,11 @@ def verify(tree: Tree, folder: Path, *, user: bool = False) -> None:
 def lines(tree: Tree, name: str) -> Lines:
     text = samples.text(tree, f"labctl-lab-{name}.service")
     return [(key, value) for key, _, value in (line.partition("=") for line in text.splitlines()) if value]
+
+
+def pairs(tree: Tree, name: str) -> set[tuple[str, str]]:
+    text = samples.text(tree, f"labctl-lab-{name}.service")
+    return {(key, value) for key, _, value in (line.partition("=") for line in text.splitlines())}
 
 
 def values(tree: Tree, name: str, key: str) -> list[str]:
@@ -93,6 +99,67 @@ def test_the_command_reaches_the_program_unchanged(whole: Tree) -> None:
 def test_a_configuration_file_is_found_by_its_place(whole: Tree) -> None:
     assert values(whole, "gateway", "ExecStart") == ["/usr/bin/env --config /etc/labctl/lab/gateway/config.yaml"]
     assert samples.text(whole, "etc/labctl/lab/gateway/config.yaml") == "a: $b\n"
+
+
+def test_what_a_service_may_not_do_and_what_its_cards_need() -> None:
+    host = samples.host("systemd")
+    tree = samples.render(host, samples.server(host), samples.gateway(host))
+    for name in ("chat", "gateway"):
+        assert values(tree, name, "NoNewPrivileges") == ["yes"]
+        assert ("CapabilityBoundingSet", "") in pairs(tree, name)
+        keys = {key for key, _ in pairs(tree, name)}
+        assert not keys & {"DevicePolicy", "DeviceAllow", "MemoryDenyWriteExecute", "ProtectClock", "ProtectHome"}
+    assert not values(tree, "chat", "PrivateDevices")
+    assert values(tree, "gateway", "PrivateDevices") == ["yes"]
+    made = "-+/usr/bin/nvidia-modprobe -c 0 -u"
+    assert made in values(tree, "chat", "ExecStartPre")
+    assert made not in values(tree, "gateway", "ExecStartPre")
+
+
+def test_a_service_of_root_keeps_what_root_can() -> None:
+    host = samples.host("systemd", user="root")
+    assert ("CapabilityBoundingSet", "") not in pairs(samples.render(host, samples.server(host)), "chat")
+
+
+@pytest.mark.parametrize(("user", "most"), [(None, 4.0), ("lab", 4.2)])
+def test_systemds_own_figure_for_exposure(tmp_path: Path, user: str | None, most: float) -> None:
+    """From 0 (good) to 10; 3.8 and 4.0 with systemd 252, 8.0 and 8.1 before the last eight settings."""
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is needed")
+    host = samples.host("systemd", user=user)
+    samples.write(samples.render(host, samples.server(host)), tmp_path)
+    (unit,) = tmp_path.rglob("labctl-lab-chat.service")
+    command = [analyze, "security", "--offline=true", "--no-pager", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(done.stdout.splitlines()[-1].split(": ")[1].split()[0]) <= most
+
+
+def reads_a_key(host: PlacedHost) -> Workload:
+    native = Native(
+        program="/usr/bin/env",
+        args=("--key-file={credential:key}",),
+        credentials={"key": SecretText((SecretRef("API_KEY"),))},
+    )
+    return samples.server(host, forms=(native,))
+
+
+def test_a_secret_that_a_program_reads_from_a_file_is_a_credential(tmp_path: Path) -> None:
+    host = samples.host("systemd")
+    tree = samples.render(host, reads_a_key(host))
+    assert values(tree, "chat", "LoadCredential") == ["key:/etc/labctl/lab/secrets/chat/key"]
+    assert values(tree, "chat", "ExecStart") == ["/usr/bin/env --key-file=/run/credentials/labctl-lab-chat.service/key"]
+    (secret,) = [a for a in tree.artefacts if isinstance(a, SecretFile)]
+    assert (secret.path, secret.mode, secret.format) == ("etc/labctl/lab/secrets/chat/key", 0o600, Format.RAW)
+    assert secret.path in samples.unit(tree, "chat").files
+    verify(tree, tmp_path)
+
+
+def test_a_users_service_reads_its_secret_where_it_lies() -> None:
+    host = samples.host("systemd", options={"user_units": True})
+    tree = samples.render(host, reads_a_key(host))
+    assert values(tree, "chat", "ExecStart") == ["/usr/bin/env --key-file=.config/labctl/lab/secrets/chat/key"]
+    assert values(tree, "chat", "WorkingDirectory") == ["%h"]
 
 
 def test_boot_waits_for_a_neighbours_health(whole: Tree) -> None:

@@ -12,6 +12,7 @@ from labctl.diagnostics import ExitCode
 from labctl.hosts import fleet
 from labctl.plan.model import Action
 from labctl.plan.observed import UnitState
+from labctl.secrets import Secret, Secrets
 from labctl.workload import ConfigFile, Health, Native, Port, SecretRef, SecretText, Start, Workload
 from tests.rig.inside.labs import VALUE, Lab, ask, everything, out
 
@@ -135,3 +136,49 @@ def test_on_demand(lab: Lab) -> None:
     out("systemctl", "start", unit("big"))
     assert lab.todo() == []
     assert fleet.logs(lab.tree(), "big", lines=5) is not None
+
+
+def started(name: str) -> str:
+    return out("systemctl", "show", "-P", "ActiveEnterTimestampMonotonic", unit(name))
+
+
+def test_a_rotated_secret_restarts_exactly_what_uses_it(lab: Lab) -> None:
+    lab.workloads["other"] = server("other", 8106, env={})
+    lab.workloads["next"] = server("next", 8107, env={"OTHER": SecretText((SecretRef("OTHER"),))}, after=("web",))
+    lab.secrets = Secrets({"TOKEN": Secret(VALUE), "OTHER": Secret("kept")})
+    assert lab.apply().ok
+    before = {name: started(name) for name in ("web", "other", "next")}
+    lab.secrets = Secrets({"TOKEN": Secret("new value"), "OTHER": Secret("kept")})
+    assert lab.todo() == [
+        ("etc/labctl/rig/secrets/web.env", "update", "secret-rotated"),
+        ("web", "restart", "secret-rotated"),
+    ]
+    assert lab.apply().ok
+    assert ask(8101) == "onenew value"
+    after = {name: started(name) for name in ("web", "other", "next")}
+    assert {name for name in before if before[name] != after[name]} == {"web"}
+    assert lab.todo() == []
+    assert VALUE not in out("journalctl", "--no-pager", "--output=cat")
+
+
+def test_a_credential_is_for_its_service_alone(lab: Lab) -> None:
+    script = "import sys, time; print('read', len(open(sys.argv[1]).read()), flush=True); time.sleep(600)"
+    form = Native(
+        program="/usr/bin/python3",
+        args=("-c", script, "{credential:key}"),
+        credentials={"key": SecretText((SecretRef("TOKEN"),))},
+    )
+    lab.workloads["reader"] = server("reader", 8108, forms=(form,), files=(), env={}, health=None)
+    assert lab.apply().ok
+    stored = Path("/etc/labctl/rig/secrets/reader/key")
+    assert (stored.stat().st_mode & 0o777, stored.stat().st_uid) == (0o600, 0)
+    assert stored.read_text() == VALUE
+    assert f"read {len(VALUE)}" in "\n".join(fleet.logs(lab.tree(), "reader", lines=20))
+    pid = out("systemctl", "show", "-P", "MainPID", unit("reader"))
+    assert VALUE not in Path(f"/proc/{pid}/environ").read_text()
+    assert VALUE not in Path(f"/proc/{pid}/cmdline").read_text()
+    first = started("reader")
+    lab.secrets = Secrets({"TOKEN": Secret("another")})
+    assert lab.apply().ok
+    assert started("reader") != first
+    assert "read 7" in "\n".join(fleet.logs(lab.tree(), "reader", lines=20))
