@@ -31,13 +31,16 @@ def source_of(secrets: Secrets, wanted: Iterable[str], folder: Path) -> Source:
     return EnvFile(folder / secrets.source)
 
 
-def missing_secrets(secrets: Secrets, workloads: Iterable[Workload], folder: Path) -> Iterator[Diagnostic]:
-    """Yield a diagnostic for each needed secret that the source does not have.
+def missing_secrets(
+    secrets: Secrets, workloads: Iterable[Workload], folder: Path, others: Iterable[str] = ()
+) -> Iterator[Diagnostic]:
+    """Yield a diagnostic for each needed secret that the source does not have; ``others`` are not a workload's.
 
     A source that is not there, or that a program would have to be run for, is not an error yet: a lab can be checked
     without its secrets.
     """
-    wanted = {n: path for n, path in needed(workloads).items() if n not in secrets.generate}
+    everything = {**dict.fromkeys(others, ("secrets",)), **needed(workloads)}
+    wanted = {n: everything[n] for n in sorted(everything) if n not in secrets.generate}
     source = source_of(secrets, wanted, folder)
     if not wanted or isinstance(source, Command):
         return

@@ -135,7 +135,8 @@ def validate(path: Path, overlays: Iterable[str] = ()) -> Loaded:
     loaded = load(path, overlays)
     if loaded.rendered is None or loaded.document is None or loaded.lab is None:
         return loaded
-    missing = missing_secrets(loaded.lab.secrets, loaded.rendered.workloads, loaded.path)
+    rendered = loaded.rendered
+    missing = missing_secrets(loaded.lab.secrets, rendered.workloads, loaded.path, rendered.tree.secret_names)
     located = loaded.document.locate_all(missing)
     return Loaded(
         path=loaded.path,
@@ -149,8 +150,8 @@ def validate(path: Path, overlays: Iterable[str] = ()) -> Loaded:
 
 def tree_files(rendered: Rendered) -> Mapping[str, bytes]:
     """Return what ``labctl render`` writes: ``<host>/<path>`` → content; secrets are named and never shown."""
-    shown = (*rendered.tree.files(), *rendered.tree.objects)
-    files = {f"{f.host}/{f.path}": f.content for f in shown}
+    files = {f"{f.host}/{f.path}": f.content for f in rendered.tree.files()}
+    files |= {f"{o.host}/{o.path}": o.content for o in rendered.tree.objects}
     return dict(sorted(files.items()))
 
 

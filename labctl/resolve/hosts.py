@@ -27,14 +27,16 @@ def place_host(lab: Lab, name: str, target: Target | None, problems: list[Diagno
     path: DocPath = ("hosts", name)
     options = host.target_options()
     problems.extend(_misplaced_models(host, target, lab.name, path))
-    problems.extend(_by_index(host, path))
+    places = target.places(lab.name, options, host.models) if target else _nowhere(host)
+    # A cluster chooses its cards itself: no order and no UUID would change that.
+    problems.extend(_by_index(host, path) if places.site is None else ())
     return PlacedHost(
         name=name,
         lab=lab.name,
         address=host.address,
         bind=_bind(host),
         target=host.target,
-        places=target.places(lab.name, options, host.models) if target else _nowhere(host),
+        places=places,
         arch=host.arch,
         cores=host.cpu.cores,
         cpu_features=None if host.cpu.features is None else frozenset(host.cpu.features),
@@ -43,6 +45,7 @@ def place_host(lab: Lab, name: str, target: Target | None, problems: list[Diagno
         user=host.user,
         gpu_access=GpuAccess(host.gpu_access),
         group_ids=(host.group_ids.video, host.group_ids.render) if host.group_ids else (),
+        mirror=lab.images.mirror,
         options=options,
         login=_login(host.ssh),
         origin=path,

@@ -125,15 +125,19 @@ def _cards(site: Settings, host: PlacedHost, workloads: Sequence[Workload]) -> I
 
 
 def _at_once(workloads: Iterable[Workload]) -> int:
-    """Return how many cards are asked for together: of those that take turns, the one that wants most."""
-    always, turns = 0, dict[str, int]()
+    """Return how many cards are asked for together: of the members of a group that take turns, by the largest."""
+    always, turns = 0, dict[tuple[str, DocPath], int]()
     for workload in workloads:
-        wanted = len(workload.gpu.devices) if workload.gpu else 0
+        wanted = len(workload.gpu.devices) * workload.replicas if workload.gpu else 0
         if workload.turns is not None:
-            turns[workload.turns] = max(turns.get(workload.turns, 0), wanted)
+            member = workload.turns, workload.origin
+            turns[member] = turns.get(member, 0) + wanted
         elif workload.start is Start.ALWAYS:
-            always += wanted * workload.replicas
-    return always + sum(turns.values())
+            always += wanted
+    largest: dict[str, int] = {}
+    for (group, _), wanted in turns.items():
+        largest[group] = max(largest.get(group, 0), wanted)
+    return always + sum(largest.values())
 
 
 def _too_many(host: PlacedHost, users: Sequence[Workload], asked: int, cards: int, slices: int) -> Diagnostic:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import resources
 from typing import Any, Final
 
 from labctl.artefact import File, ModelFile, Object
@@ -28,52 +29,17 @@ FOLDER: Final = "_models"
 AT: Final = "/models"
 SHIPPED: Final = "/shipped"
 MODELS: Final = "labctl-models"
+FETCH: Final = "labctl-fetch"
+SCRIPT_AT: Final = "/labctl"
+SCRIPT_NAME: Final = "fetch.sh"
+SCRIPT: Final = resources.files("labctl.targets.k3s").joinpath("shipped", SCRIPT_NAME).read_text(encoding="utf-8")
+SCRIPT_MAP: Final = f"{FETCH}-{spell.short_hash(SCRIPT)}"
 HUB_SECRET: Final = "labctl-hub"  # noqa: S105 - a Secret's name
 HUB: Final = "https://huggingface.co"
 _USER: Final = 1000
 _SLOW: Final = 2 << 20
 """Bytes per second of a slow connection: how long a download may take."""
 _HOUR: Final = 3600
-
-SCRIPT: Final = """\
-say() { printf '%s\\n' "$*" >&2; }
-matches() {
-  [ -z "$2" ] || [ "$(stat -c %s "$1")" = "$2" ] || return 1
-  [ -z "$3" ] || [ "$(sha256sum "$1" | cut -d ' ' -f 1)" = "$3" ]
-}
-load() {
-  case "$1" in
-    https://huggingface.co/*)
-      if [ -n "${HF_TOKEN-}" ]; then
-        printf 'Authorization: Bearer %s' "$HF_TOKEN" | get "$1" "$2" --header @-
-        return
-      fi ;;
-  esac
-  get "$1" "$2"
-}
-get() {
-  url=$1 part=$2; shift 2
-  curl --fail --location --silent --show-error --retry 8 --retry-all-errors --continue-at - --output "$part" "$@" "$url"
-}
-cd "$1"; shift
-while [ $# -gt 0 ]; do
-  path=$1 url=$2 size=$3 sum=$4; shift 4
-  case "$path" in */*) mkdir -p "${path%/*}" ;; esac
-  exec 9>"$path.lock"; flock 9
-  if [ -f "$path" ] && [ "$(cat "$path.done" 2>/dev/null)" = "$size $sum" ]; then say "$path: there"; continue; fi
-  if [ -f "$path" ] && matches "$path" "$size" "$sum"; then
-    echo "$size $sum" >"$path.done"; say "$path: there, as it should be"; continue
-  fi
-  [ -n "$url" ] || { say "$path: not on the volume, and labctl knows no address for it: copy it there"; exit 1; }
-  say "$path: from $url"
-  load "$url" "$path.part" || matches "$path.part" "$size" "$sum" || { say "$path: cannot be had"; exit 1; }
-  matches "$path.part" "$size" "$sum" || { rm -f "$path.part"; say "$path: is not what it should be"; exit 1; }
-  mv "$path.part" "$path"; echo "$size $sum" >"$path.done"; say "$path: done"
-done
-"""
-"""Arguments: the folder; then path, address, size and SHA-256 of each file, empty where not known.
-
-A download goes on where it broke off; one pod at a time loads a file; a token goes to curl by its standard input."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +155,7 @@ def fetching_volumes(files: Sequence[Fetched], host: PlacedHost) -> dict[str, di
     mount = Mount(source=host.places.models, target=AT)
     shipped = {f.model: f for f in files if f.content is not None}
     maps = {f"model-{name}": {"configMap": {"name": f.config_map}} for name, f in shipped.items()}
-    return {MODELS: volume(host, mount), **maps}
+    return {MODELS: volume(host, mount), FETCH: {"configMap": {"name": SCRIPT_MAP}}, **maps}
 
 
 def _loader(name: str, files: Sequence[Fetched], host: PlacedHost, site: Settings) -> dict[str, Any]:
@@ -201,7 +167,7 @@ def _loader(name: str, files: Sequence[Fetched], host: PlacedHost, site: Setting
     container: dict[str, Any] = {
         "name": name,
         "image": mirrored(site, fetch_image()),
-        "command": ["/bin/sh", "-euc", spell.expanded(SCRIPT), "fetch", AT],
+        "command": ["/bin/sh", "-eu", f"{SCRIPT_AT}/{SCRIPT_NAME}", AT],
         "args": arguments,
         "env": [token] if site.hub_token else [],
         "securityContext": {
@@ -211,6 +177,7 @@ def _loader(name: str, files: Sequence[Fetched], host: PlacedHost, site: Setting
         },
         "volumeMounts": [
             {"name": MODELS, "mountPath": AT},
+            {"name": FETCH, "mountPath": SCRIPT_AT, "readOnly": True},
             *({"name": f"model-{m}", "mountPath": f"{SHIPPED}/{m}", "readOnly": True} for m in sorted(shipped)),
         ],
     }
@@ -247,7 +214,7 @@ def _shipped(site: Settings, file: Fetched) -> Object:
 def _job(host: PlacedHost, site: Settings, name: str, parts: Sequence[Fetched]) -> Object:
     marks = {**spell.lab_labels(site, f"fetch-{name}"), f"{spell.APP}/component": "model"}
     pod: dict[str, Any] = {
-        "serviceAccountName": "labctl-fetch",
+        "serviceAccountName": FETCH,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "OnFailure",
@@ -273,8 +240,9 @@ def _job(host: PlacedHost, site: Settings, name: str, parts: Sequence[Fetched]) 
 
 
 def account(site: Settings) -> Iterator[Object]:
-    """Yield what all of these jobs share: an account without rights, and the Hub's token."""
-    metadata = spell.meta(site, "labctl-fetch", spell.lab_labels(site, "fetch"))
+    """Yield what all of these jobs share: an account without rights, the script, and the Hub's token."""
+    marks = spell.lab_labels(site, "fetch")
+    metadata = spell.meta(site, FETCH, marks)
     value = {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
@@ -282,6 +250,14 @@ def account(site: Settings) -> Iterator[Object]:
         "automountServiceAccountToken": False,
     }
     yield spell.thing(site, FOLDER, value, waves.CONFIG)
+    script = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": spell.meta(site, SCRIPT_MAP, marks),
+        "immutable": True,
+        "data": {SCRIPT_NAME: SCRIPT},
+    }
+    yield spell.thing(site, FOLDER, script, waves.CONFIG)
     if site.hub_token:
         yield secret(site, FOLDER, HUB_SECRET, {"HF_TOKEN": SecretText((SecretRef(site.hub_token),))})
 
