@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "lock": ("labctl.cli.lock:lock", "Read the models' headers, sizes and digests into lab.lock.yaml."),
     "trust": ("labctl.cli.trust:trust", "Show a host's SSH key, and remember it once you have compared it."),
     "plan": ("labctl.cli.plan:plan", "Show what apply would do, and why."),
+    "doctor": ("labctl.cli.doctor:doctor", "Say what each host still needs before the lab can be applied to it."),
     "apply": ("labctl.cli.apply:apply", "Make the hosts what the lab says: show the plan, ask, do it."),
     "status": ("labctl.cli.status:status", "Show what was declared beside what runs."),
     "switch": (
