@@ -25,6 +25,24 @@ PROJECT: Final = "com.docker.compose.project"
 SERVICE: Final = "com.docker.compose.service"
 UP_TIMEOUT: Final = 1800
 """Seconds for ``up``: it stops the old container, and pulls where `extra` says that it shall."""
+_HINTS: Final[Mapping[str, str]] = {
+    "could not select device driver": (
+        "its Docker lacks the NVIDIA container toolkit: install nvidia-container-toolkit and run "
+        "`nvidia-ctk runtime configure`, or set the host's `gpu_access`"
+    ),
+    "unknown or invalid runtime name": (
+        "its Docker does not know the runtime `nvidia`: run `nvidia-ctk runtime configure`, or set the host's "
+        "`gpu_access`"
+    ),
+    "CDI device": (
+        "its Docker finds no description of the card: run `nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`, let"
+        ' Docker use it (`"features": {"cdi": true}`), or set the host\'s `gpu_access`'
+    ),
+    "error gathering device information": "the host has no such device file: is the card's driver loaded?",
+    "address already in use": "another program of the host has that port: see `ss -ltnp` there, or change `port`",
+    "port is already allocated": "another container has that port: see `docker ps` there, or change `port`",
+}
+"""What Docker's messages mean for lab.yaml and the host."""
 STOP_TIMEOUT: Final = 300
 """Seconds for a stop: longer than any ``stop_grace_period``."""
 
@@ -178,7 +196,9 @@ class ComposeManager:
 
 
 def _refused(name: str, ran: Ran) -> Diagnostic:
-    return Diagnostic(code="LAB115", summary=f"docker refused `{name}` (exit status {ran.code})", detail=ran.tail())
+    summary, said = f"docker refused `{name}` (exit status {ran.code})", ran.tail()
+    hint = next((hint for text, hint in _HINTS.items() if text in said), "")
+    return Diagnostic(code="LAB115", summary=summary, detail=said, hint=hint)
 
 
 def _seen(container: Mapping[str, Any] | None) -> SeenUnit:
@@ -190,6 +210,7 @@ def _seen(container: Mapping[str, Any] | None) -> SeenUnit:
         fingerprint=(config.get("Labels") or {}).get(FINGERPRINT),
         image=config.get("Image"),
         detail=_detail(state),
+        restarts=int(container.get("RestartCount") or 0),
     )
 
 

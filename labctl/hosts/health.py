@@ -24,6 +24,8 @@ STEADY: Final = 1.0
 """Seconds that a unit without a health check has to run before it counts as started."""
 GIVE_UP: Final = 4.0
 """Seconds that a unit may be down while its manager is still trying to start it."""
+ENDS: Final = 2
+"""Times that a unit may end by itself while it is waited for: what is brought back again and again does not load."""
 DEFAULT_LIMIT: Final = 60.0
 """Seconds to wait for a unit without a health check."""
 PORT_PATIENCE: Final = 2.0
@@ -50,6 +52,7 @@ def await_healthy(
     limit, reported = limit_of(unit), 0.0
     up_since: float | None = None
     down_since: float | None = None
+    restarts: int | None = None
     while True:
         check()
         seen = manager.observe([ref]).get(ref.name, SeenUnit(state=UnitState.ABSENT))
@@ -60,6 +63,9 @@ def await_healthy(
             return
         if unit.start is not Start.ONCE and up_since is not None and ready(site, unit, now - up_since):
             return
+        restarts = seen.restarts if restarts is None else min(restarts, seen.restarts)
+        if seen.restarts - restarts >= ENDS:
+            raise HostError(_failed(unit, f"it ended {ENDS} times", seen.detail))
         if down_since is not None and now - down_since >= GIVE_UP:
             raise HostError(_failed(unit, f"it is {seen.state}", seen.detail))
         if now - started >= limit:

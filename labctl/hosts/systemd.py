@@ -13,7 +13,7 @@ from labctl.hosts.checks import run_checks
 from labctl.plan.observed import SeenUnit, UnitState
 from labctl.workload import Start
 
-PROPERTIES: Final = "Id,LoadState,ActiveState,SubState,UnitFileState,Result,ExecMainStatus"
+PROPERTIES: Final = "Id,LoadState,ActiveState,SubState,UnitFileState,Result,ExecMainStatus,NRestarts"
 JOB_TIMEOUT: Final = 300
 """Seconds for a start or stop: a unit's own timeouts end it earlier."""
 _STATES: Final[Mapping[str, UnitState]] = {
@@ -185,4 +185,9 @@ def _seen(block: Mapping[str, str]) -> SeenUnit:
         state = UnitState.FAILED
     status = block.get("ExecMainStatus", "0")
     detail = block.get("SubState", "") + (f", exit status {status}" if status != "0" else "")
-    return SeenUnit(state=state, enabled=block.get("UnitFileState", "") in _COMES_BACK, detail=detail)
+    return SeenUnit(
+        state=state,
+        enabled=block.get("UnitFileState", "") in _COMES_BACK,
+        detail=detail,
+        restarts=int(block.get("NRestarts") or 0),
+    )

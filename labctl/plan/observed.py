@@ -150,6 +150,7 @@ class SeenUnit:
         enabled: whether it comes back after a reboot; None when its manager has no such notion.
         detail: a few words for humans, e.g. ``exit status 1``.
         since: seconds that it has been in this state, where known.
+        restarts: how often its manager has brought it back since it was started.
     """
 
     state: UnitState
@@ -158,6 +159,7 @@ class SeenUnit:
     enabled: bool | None = None
     detail: str = ""
     since: float | None = None
+    restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -150,6 +151,21 @@ def test_a_failing_container_is_reported_with_its_log(lab: Lab) -> None:
     assert set(report.outcomes["here"].failed) == {"here/bad"}
     assert "no ***" in lab.log()
     assert VALUE not in repr(lab.events)
+    del lab.workloads["bad"]
+    assert lab.apply().ok
+
+
+def test_a_container_that_ends_again_and_again_is_given_up_early(lab: Lab) -> None:
+    """Its start period would be five minutes; it loads for two seconds, fails, and Docker brings it back."""
+    assert lab.apply().ok
+    broken = replace(lab.workloads["web"].forms[0], args=("sleep 2; echo out of memory; exit 1",))
+    patient = Health(path="/", interval=1, retries=3, timeout=2, start_period=300)
+    lab.workloads["bad"] = server("bad", 8204, forms=(broken,), health=patient)
+    began = time.monotonic()
+    report = lab.apply()
+    assert set(report.outcomes["here"].failed) == {"here/bad"}
+    assert time.monotonic() - began < 60
+    assert "out of memory" in lab.log()
     del lab.workloads["bad"]
     assert lab.apply().ok
 
