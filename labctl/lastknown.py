@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from labctl.artefact import Image, Tree
-from labctl.plan.observed import Manifest, Observed, SeenFile, SeenHost, SeenUnit, UnitState
+from labctl.plan.objects import object_name
+from labctl.plan.observed import EntryKind, Manifest, Observed, SeenFile, SeenHost, SeenObject, SeenUnit, UnitState
 from labctl.plan.turns import Turn
 from labctl.plan.wire import WireError, manifest_from_json, manifest_to_json
 
@@ -94,7 +95,18 @@ def _as_left(host: str, manifest: Manifest, tree: Tree) -> SeenHost:
         },
         units={name: _up(record.fingerprint) for name, record in manifest.units.items()},
         images={i.reference: manifest.images[i.reference] for i in _built(tree, host, manifest)},
+        objects=_objects(host, manifest, tree),
     )
+
+
+def _objects(host: str, manifest: Manifest, tree: Tree) -> dict[str, SeenObject]:
+    """Return a cluster's objects as if the server had been asked: the same where they were rendered the same."""
+    wanted = {object_name(o, tree.roots[host]): o.digest for o in tree.objects if o.host == host}
+    return {
+        name: SeenObject(digest=entry.digest, same=wanted.get(name) == entry.digest)
+        for name, entry in manifest.entries.items()
+        if entry.kind is EntryKind.OBJECT
+    }
 
 
 def _up(fingerprint: str) -> SeenUnit:

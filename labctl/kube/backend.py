@@ -26,6 +26,7 @@ from labctl.kube.observe import Sight, look
 from labctl.kube.prepare import Values, sent
 from labctl.plan.diff import diff
 from labctl.plan.model import Action, Change, Plan, moved
+from labctl.plan.narrow import narrow
 from labctl.plan.objects import object_name
 from labctl.plan.observed import Observed, SecretDigests, SeenHost
 from labctl.plan.wire import plan_to_json
@@ -184,7 +185,8 @@ class _Applying:
         digests = _digests(self.order.tree, self.order.secrets, sight.record.key)
         known = None if plan.destroy or not plan.secrets_known else digests
         observed = Observed({self.root.host: sight.host()})
-        return diff(self.order.tree, observed, known, destroy=plan.destroy, data=plan.data)
+        fresh = diff(self.order.tree, observed, known, destroy=plan.destroy, data=plan.data)
+        return narrow(fresh, self.order.tree, plan.only)
 
     def _moved(self, fresh: Plan) -> Stale:
         """Return the addresses at which there is something to do that was not planned (``exact``: or no longer)."""

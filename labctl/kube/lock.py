@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import json
+import secrets as random
 import socket
 import threading
 import time
@@ -30,6 +31,8 @@ DURATION: Final = 60
 RENEWED: Final = 15
 POLL: Final = 1.0
 _WHO: Final = "labctl.dev/holder"
+_HELD: Final[set[str]] = set()
+"""Locks that this process holds: one that it could not give back is not among them."""
 
 
 @contextlib.contextmanager
@@ -84,6 +87,7 @@ class _Lease:
     mine: str = ""
     process: str = field(default_factory=lambda: LocalShell().whoami())
     since: str = ""
+    token: str = field(default_factory=lambda: random.token_hex(8))
     broken: str = ""
     ended: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
@@ -110,6 +114,7 @@ class _Lease:
 
     def keep(self) -> None:
         """Begin to renew it."""
+        _HELD.add(self.token)
         self.thread = threading.Thread(target=self._renew, daemon=True)
         self.thread.start()
 
@@ -121,6 +126,7 @@ class _Lease:
     def release(self) -> None:
         """Give it back; what cannot be done now happens by itself when it runs out."""
         self.ended.set()
+        _HELD.discard(self.token)
         if self.thread is not None:
             self.thread.join()
         with contextlib.suppress(ApiError, Unreachable):
@@ -140,17 +146,21 @@ class _Lease:
                 self._write("PUT", {"resourceVersion": there["metadata"]["resourceVersion"]})
 
     def _is_mine(self, there: Value) -> bool:
-        return _notes(there).get("process") == self.process and _notes(there).get("machine") == socket.gethostname()
+        return _notes(there).get("token") == self.token
 
     def _lives(self, there: Value) -> bool:
-        if _notes(there).get("machine") == socket.gethostname():
-            return LocalShell().alive(str(_notes(there).get("process")))
+        notes = _notes(there)
+        if notes.get("machine") == socket.gethostname() and notes.get("process") == self.process:
+            return notes.get("token") in _HELD
+        if notes.get("machine") == socket.gethostname():
+            return LocalShell().alive(str(notes.get("process")))
         spec = there.get("spec") or {}
         return _age(str(spec.get("renewTime") or "")) < (spec.get("leaseDurationSeconds") or DURATION)
 
     def _write(self, method: str, meta: Mapping[str, Any]) -> bool:
         """Write the lease; False when somebody else was faster."""
-        who = {"machine": socket.gethostname(), "process": self.process, "doing": self.doing, "since": self.since}
+        who = {"machine": socket.gethostname(), "process": self.process, "token": self.token}
+        who |= {"doing": self.doing, "since": self.since}
         body = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
