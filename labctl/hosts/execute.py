@@ -15,6 +15,7 @@ from labctl.hosts.events import HostDone, HostFailed, HostStarted, Phase
 from labctl.hosts.generations import Kept, drop_all, keep
 from labctl.hosts.observe import Managers
 from labctl.hosts.place import DirectPlacer, Placer, close_staging
+from labctl.hosts.pulling import pull_images
 from labctl.hosts.state import OWN, audit, read_manifest
 from labctl.hosts.work import Work
 from labctl.plan.model import Change, Kind
@@ -46,6 +47,7 @@ def _verify(work: Work) -> None:
 
 STEPS: Final[Sequence[tuple[Step, Phase | None]]] = (
     (content.announce_all, None),  # first: whatever happens from here on, the manifest knows of it
+    (pull_images, Phase.FETCHING),  # all of them, or nothing else is done
     (content.fetch_models, Phase.FETCHING),  # slow and harmless: nothing that runs is touched yet
     (content.place_files, Phase.WRITING),  # checked on the host before the first is replaced: if refused, none is
     (content.build_images, None),  # after files: they are the build context
