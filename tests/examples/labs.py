@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from unittest.mock import patch
 
@@ -51,7 +52,8 @@ def said(loaded: Loaded) -> str:
 def snapshots(name: str) -> Mapping[str, str]:
     """Return everything about an example that is kept: path → text."""
     rendered = tree(example(name))
-    files = {f"{f.host}/{f.path}": f.content.decode() for f in rendered.files() if is_text(f)}
+    files = {f"{f.host}/{f.path}": f.content.decode() for f in rendered.files() if is_text(f) and not is_program(f)}
+    files |= {f"{o.host}/{o.path}": o.content.decode() for o in rendered.objects}
     with bare(EXAMPLES / name):
         told = said(validate(Path("lab.yaml")))
     return {**files, "manifest.txt": manifest(rendered), "diagnostics.txt": told}
@@ -66,6 +68,12 @@ def is_text(file: File) -> bool:
     return True
 
 
+def is_program(file: File) -> bool:
+    """Tell the gateway's own modules, which are kept once: as the package that they are copies of."""
+    _, found, name = file.path.partition("/labctl/swap/")
+    return bool(found) and file.content == resources.files("labctl.swap").joinpath(name).read_bytes()
+
+
 def manifest(rendered: Tree) -> str:
     """Return what the files' bytes do not show: owners, modes, units, what waits for what."""
     return "".join(f"{line}\n" for host in rendered.hosts for line in _host(rendered.of_host(host)))
@@ -74,7 +82,13 @@ def manifest(rendered: Tree) -> str:
 def _host(part: Tree) -> Iterator[str]:
     (root,) = part.roots.values()
     managers = ", ".join(root.managers)
-    yield f"host {root.host} at {root.address}: {root.root}, state {root.state}, managers {managers or 'none'}"
+    if root.cluster is not None:
+        yield f"cluster {root.host}: namespace {root.cluster.namespace}, context {root.cluster.context or 'none'}"
+    else:
+        yield f"host {root.host} at {root.address}: {root.root}, state {root.state}, managers {managers or 'none'}"
+    for item in sorted(part.objects, key=lambda o: (o.wave, o.path)):
+        keys = f": {', '.join(item.entries)}" if item.entries else ""
+        yield f"  wave {item.wave:2} {item.path}{keys}"
     yield from (f"  {_artefact(a)}" for a in part.artefacts)
     yield from (f"  image {i.reference} built from {i.context}" for i in part.images)
     for unit in part.units:

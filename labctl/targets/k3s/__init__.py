@@ -67,6 +67,7 @@ class K3s:
         Capability.NATIVE,
         Capability.OWN_PYTHON,
         Capability.SWAP_LIMIT,
+        Capability.CONTROL,
     }
 
     def network(self, host: PlacedHost) -> str | None:
