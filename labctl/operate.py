@@ -295,11 +295,18 @@ def _remember(work: Work, secrets: Secrets) -> None:
     """Keep the hosts as they were left for ``plan --offline``, and forget switches that no longer hold."""
     name = work.loaded.need_placed().lab.name
     remember(name, fleet.observe(work.tree, secrets))
-    groups = [group.name for group in work.turns.groups]
-    roots = turns.roots_of(work.tree, groups)
-    if work.turns.over and not work.plan.destroy:
+    if work.plan.destroy:
+        remember_turns(name, ())
+    else:
+        settle_turns(work)
+
+
+def settle_turns(work: Work) -> None:
+    """Let hosts forget switches that no longer hold: they must not come back with a later lab.yaml."""
+    if work.turns.over:
         turns.write_turns(turns.roots_of(work.tree, work.turns.over), work.turns.over, ())
-    remember_turns(name, () if work.plan.destroy else turns.read_turns(roots))
+    roots = turns.roots_of(work.tree, [group.name for group in work.turns.groups])
+    remember_turns(work.loaded.need_placed().lab.name, turns.read_turns(roots))
 
 
 def _all_hosts(work: Work) -> bool:

@@ -46,7 +46,7 @@ def apply(
     from labctl.cli.sudo import sudo_password
     from labctl.cli.work import carry_out, confirm, finish, fresh_work, saved_work
     from labctl.hosts.applying import How
-    from labctl.operate import Scope
+    from labctl.operate import Scope, settle_turns
 
     sudo_password(ask=ask_sudo_password)
     saved = lab.suffix == ".json"
@@ -55,4 +55,5 @@ def apply(
     if confirm(work, "apply", yes=yes, diff=diff, json=json):
         how = How(exact=saved, wait_for_lock=wait, break_lock=break_lock, fail_fast=fail_fast, at_once=parallel)
         raise typer.Exit(carry_out(work, how, json=json))
+    settle_turns(work)
     finish(work, json=json)
