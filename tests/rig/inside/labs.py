@@ -37,6 +37,7 @@ class Lab:
     workloads: dict[str, Workload] = field(default_factory=dict)
     secrets: Secrets = field(default_factory=lambda: Secrets({"TOKEN": Secret(VALUE)}))
     events: list[Event] = field(default_factory=list)
+    options: dict[str, object] = field(default_factory=dict)
 
     def tree(self) -> Tree:
         """Render it."""
@@ -47,7 +48,8 @@ class Lab:
             address=socket.gethostname(),
             bind="127.0.0.1",
             target=self.target,
-            places=target.places(LAB, {}, None),
+            places=target.places(LAB, self.options, None),
+            options=self.options,
         )
         return Tree.of(target.render(host, list(self.workloads.values()), ()))
 
