@@ -12,6 +12,7 @@ from typing import Final, Protocol, cast
 
 from labctl.artefact import HostRoot, Tree, Unit
 from labctl.hosts.base import Emit, Outcome
+from labctl.hosts.state import Lock
 from labctl.plan.model import Plan
 from labctl.plan.observed import SecretDigests, SeenHost
 from labctl.secrets import Secrets
@@ -66,6 +67,14 @@ class Backend(Protocol):
 
     def logs(self, root: HostRoot, unit: Unit, *, lines: int, follow: bool) -> Iterator[str]:
         """Yield a unit's last log lines and, when asked, those to come."""
+        ...
+
+    def log(self, root: HostRoot) -> bytes:
+        """Return the log of applies, a JSON line each, as hosts keep it. HostError when it cannot be read."""
+        ...
+
+    def lock(self, root: HostRoot) -> Lock | None:
+        """Return the lock, None when there is none. HostError when it cannot be asked."""
         ...
 
     def note(self, root: HostRoot) -> bytes | None:

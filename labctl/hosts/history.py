@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from labctl.artefact import HostRoot
 from labctl.diagnostics import Diagnostic
+from labctl.hosts.backend import backend_of
 from labctl.hosts.base import HostError
 from labctl.hosts.connect import connect
 from labctl.hosts.state import AUDIT, Lock, read_lock
@@ -43,30 +44,33 @@ class Entry:
 
 
 def history(roots: Iterable[HostRoot], last: int) -> tuple[tuple[Entry, ...], tuple[Diagnostic, ...]]:
-    """Return the last entries of all hosts, oldest first, and why some could not be asked. Clusters keep no log."""
-    machines = [root for root in roots if root.cluster is None]
+    """Return the last entries of all hosts and clusters, oldest first, and why some could not be asked."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = list(pool.map(_read, machines))
+        found = list(pool.map(_read, roots))
     entries = sorted((e for entries, _ in found for e in entries), key=lambda e: (e.at, e.host))
     return tuple(entries[-last:]), tuple(p for _, problems in found for p in problems)
 
 
 def locks(roots: Iterable[HostRoot]) -> Mapping[str, Lock]:
     """Return the locks that there are, by host, stale ones among them. Hosts that cannot be asked have none."""
-    machines = [root for root in roots if root.cluster is None]
+    asked = list(roots)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = dict(zip((root.host for root in machines), pool.map(_lock, machines), strict=True))
+        found = dict(zip((root.host for root in asked), pool.map(_lock, asked), strict=True))
     return {host: lock for host, lock in found.items() if lock is not None}
 
 
 def _lock(root: HostRoot) -> Lock | None:
+    backend = backend_of(root)
     with contextlib.suppress(HostError, OSError):
-        return read_lock(connect(root))
+        return read_lock(connect(root)) if backend is None else backend.lock(root)
     return None
 
 
 def _read(root: HostRoot) -> tuple[tuple[Entry, ...], tuple[Diagnostic, ...]]:
+    backend = backend_of(root)
     try:
+        if backend is not None:
+            return tuple(parse(root.host, backend.log(root))), ()
         site = connect(root)
         content = site.shell.read(site.state(AUDIT)) or b""
     except HostError as error:

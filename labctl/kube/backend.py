@@ -7,7 +7,7 @@ import hashlib
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from labctl.artefact import HostRoot, Object, Tree, Unit
 from labctl.diagnostics import Diagnostic
@@ -15,6 +15,7 @@ from labctl.hosts.applying import beyond
 from labctl.hosts.backend import Order
 from labctl.hosts.base import HostError, Outcome, Stopped
 from labctl.hosts.events import HostDone, HostFailed, HostPhase, LogLine, Phase
+from labctl.hosts.state import Lock
 from labctl.kube import logs as pod_logs
 from labctl.kube import problems, record
 from labctl.kube.api import Api, ApiError, Unreachable
@@ -22,6 +23,7 @@ from labctl.kube.connect import connect
 from labctl.kube.execute import Executor
 from labctl.kube.listing import cluster_of
 from labctl.kube.lock import locked
+from labctl.kube.lock import read as read_lock
 from labctl.kube.observe import Sight, look
 from labctl.kube.prepare import Values, sent
 from labctl.plan.diff import diff
@@ -36,6 +38,7 @@ PATIENCE: Final = 45
 """Seconds for which an apply waits for a server that went away in the middle of it."""
 
 Stale = tuple[str, ...]
+T = TypeVar("T")
 
 
 class KubernetesBackend:
@@ -79,21 +82,21 @@ class KubernetesBackend:
         except (ApiError, Unreachable) as error:
             raise HostError(problems.of_server(error, api=api)) from error
 
+    def log(self, root: HostRoot) -> bytes:
+        """Return the log of applies."""
+        return _asked(root, lambda api: "\n".join(record.read(api, cluster_of(root)).audit).encode())
+
+    def lock(self, root: HostRoot) -> Lock | None:
+        """Return the lock of the lab's namespace."""
+        return _asked(root, lambda api: read_lock(api, cluster_of(root)))
+
     def note(self, root: HostRoot) -> bytes | None:
         """Return what was left in the cluster for the next command, None when nothing was."""
-        try:
-            return record.note(connect(cluster_of(root), root.host), cluster_of(root))
-        except (ApiError, Unreachable) as error:
-            raise HostError(problems.of_server(error)) from error
+        return _asked(root, lambda api: record.note(api, cluster_of(root)))
 
     def leave_note(self, root: HostRoot, content: bytes | None) -> None:
         """Leave something in the cluster for the next command."""
-        try:
-            record.leave_note(connect(cluster_of(root), root.host), cluster_of(root), content)
-        except ApiError as error:
-            raise HostError(problems.of_object(error, f"namespace {cluster_of(root).namespace}")) from error
-        except Unreachable as error:
-            raise HostError(problems.of_server(error)) from error
+        _asked(root, lambda api: record.leave_note(api, cluster_of(root), content))
 
 
 backend: Final = KubernetesBackend()
@@ -264,6 +267,17 @@ def _seen(root: HostRoot, ask: Callable[[Api], Sight]) -> SeenHost:
     except (ApiError, Unreachable) as error:
         problem = problems.of_server(error, api=api)
     return SeenHost(host=root.host, complete=False, why=(problem,))
+
+
+def _asked(root: HostRoot, ask: Callable[[Api], T]) -> T:
+    """Return an answer of the cluster; HostError, in words, when there is none."""
+    api = connect(cluster_of(root), root.host)
+    try:
+        return ask(api)
+    except ApiError as error:
+        raise HostError(problems.of_object(error, f"namespace {cluster_of(root).namespace}")) from error
+    except Unreachable as error:
+        raise HostError(problems.of_server(error, api=api)) from error
 
 
 def _digests(tree: Tree, secrets: Secrets, key: bytes | None) -> SecretDigests:

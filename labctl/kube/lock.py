@@ -22,6 +22,7 @@ from labctl.artefact import Cluster
 from labctl.diagnostics import Diagnostic
 from labctl.hosts.base import HostError
 from labctl.hosts.local import LocalShell
+from labctl.hosts.state import Holder, Lock
 from labctl.kube.api import Api, ApiError, Unreachable, Value, segment
 from labctl.kube.fields import MANAGER
 from labctl.kube.record import OWN, base
@@ -79,6 +80,18 @@ def locked(
         lease.release()
 
 
+def read(api: Api, cluster: Cluster) -> Lock | None:
+    """Return the lock of a cluster's namespace, None when nobody has it."""
+    lease = _Lease(api, cluster, "")
+    there = api.get(lease.path(name=True))
+    if there is None or _holder(there) is None:
+        return None
+    notes = _notes(there)
+    user = str(there["spec"]["holderIdentity"]).partition("@")[0]
+    known = {key: str(notes.get(key, "?")) for key in ("machine", "since", "process", "doing")}
+    return Lock(Holder(user=user, **known), stale=not lease.lives(there))
+
+
 @dataclass(slots=True)
 class _Lease:
     api: Api
@@ -98,11 +111,11 @@ class _Lease:
 
     def take(self, *, force: bool, note: Callable[[str], None]) -> str | None:
         """Try once; return who holds it when that failed."""
-        there = self.api.get(self._path(name=True))
+        there = self.api.get(self.path(name=True))
         if there is None:
             return None if self._write("POST", {}) else "somebody who has just begun"
         other = _holder(there)
-        lives = other is not None and self._lives(there)
+        lives = other is not None and self.lives(there)
         if lives and not force:
             return other
         if not self._write("PUT", {"resourceVersion": there["metadata"]["resourceVersion"]}):
@@ -130,16 +143,16 @@ class _Lease:
         if self.thread is not None:
             self.thread.join()
         with contextlib.suppress(ApiError, Unreachable):
-            there = self.api.get(self._path(name=True))
+            there = self.api.get(self.path(name=True))
             if there is not None and self._is_mine(there):
                 meta = there["metadata"]
                 options = {"preconditions": {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}}
-                self.api.call("DELETE", self._path(name=True), body=options)
+                self.api.call("DELETE", self.path(name=True), body=options)
 
     def _renew(self) -> None:
         while not self.ended.wait(RENEWED):
             with contextlib.suppress(ApiError, Unreachable):
-                there = self.api.get(self._path(name=True))
+                there = self.api.get(self.path(name=True))
                 if there is None or not self._is_mine(there):
                     self.broken = "somebody" if there is None else _holder(there) or "somebody"
                     return
@@ -148,7 +161,8 @@ class _Lease:
     def _is_mine(self, there: Value) -> bool:
         return _notes(there).get("token") == self.token
 
-    def _lives(self, there: Value) -> bool:
+    def lives(self, there: Value) -> bool:
+        """Whether the holder of a lease still works."""
         notes = _notes(there)
         if notes.get("machine") == socket.gethostname() and notes.get("process") == self.process:
             return notes.get("token") in _HELD
@@ -173,7 +187,7 @@ class _Lease:
             "spec": {"holderIdentity": self.mine, "leaseDurationSeconds": DURATION, "renewTime": _micro()},
         }
         try:
-            self.api.call(method, self._path(name=method == "PUT"), {"fieldManager": MANAGER}, body)
+            self.api.call(method, self.path(name=method == "PUT"), {"fieldManager": MANAGER}, body)
         except ApiError as error:
             if error.code in {404, 409} and error.reason in {"AlreadyExists", "Conflict", "NotFound"}:
                 if 'namespaces "' in error.message:
@@ -182,7 +196,8 @@ class _Lease:
             raise
         return True
 
-    def _path(self, *, name: bool) -> str:
+    def path(self, *, name: bool) -> str:
+        """Return the address of the lease, or of all leases."""
         folder = f"/apis/coordination.k8s.io/v1/namespaces/{segment(self.cluster.namespace)}/leases"
         return f"{folder}/{base(self.cluster)}" if name else folder
 
