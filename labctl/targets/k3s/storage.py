@@ -78,7 +78,7 @@ def fetched(host: PlacedHost, models: Iterable[ModelFile | File]) -> tuple[Fetch
 
 
 def _fetched(model: ModelFile | File, path: str) -> Fetched:
-    name = str(model.origin[1]) if len(model.origin) > 1 else path.partition(".")[0]
+    name = str(model.origin[1]) if len(model.origin) > 1 else f"file-{spell.short_hash(path)}"
     if isinstance(model, File):
         url = f"file://{SHIPPED}/{name}/{spell.key(path)}"
         return Fetched(
