@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
-Values = dict[str, Any]
-Reply = tuple[Values, bytes]
-"""What an operation returns: JSON values, and bytes beside them."""
-Event = Callable[[Values, bytes], None]
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # ``typing`` takes as long to import as Python to start
+    from typing import Any
+
+    Values = dict[str, Any]
+    Reply = tuple[Values, bytes]
+    """What an operation returns: JSON values, and bytes beside them."""
+    Event = Callable[[Values, bytes], None]
+else:
+    Values, Reply, Event = dict, tuple, object
 
 
 class Cancelled(Exception):  # noqa: N818 - nothing is wrong

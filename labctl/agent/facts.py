@@ -8,9 +8,12 @@ import grp
 import os
 import re
 import subprocess
-from typing import Any
 
 from labctl.agent.call import Call, Reply, answer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 NVIDIA_SMI = ("nvidia-smi", "--query-gpu=uuid,name,memory.total,driver_version", "--format=csv,noheader,nounits")
 SMI_TIMEOUT = 20

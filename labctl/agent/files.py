@@ -9,9 +9,12 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterable
-from typing import Any
 
 from labctl.agent.call import Call, Reply, answer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 CHUNK = 1 << 20
 

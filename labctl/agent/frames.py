@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import struct
 import threading
-from typing import IO, Any
 
-Frame = tuple[int, int, dict[str, Any], bytes]
-"""Kind, number of the call, JSON values, bytes."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Any
+
+    Frame = tuple[int, int, dict[str, Any], bytes]
+    """Kind, number of the call, JSON values, bytes."""
 
 MAGIC = b"\nlabctl-agent 1\n"
 """Comes before the agent's first frame: what a login script prints before it is skipped."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import sys
 from collections.abc import Callable, Mapping
 
 from labctl.agent.call import Call, Reply
@@ -22,7 +22,9 @@ class Operation:
 
     def load(self) -> Function:
         """Return the function; its module is imported when it is first needed."""
-        function: Function = getattr(importlib.import_module(f"labctl.agent.{self.module}"), self.function)
+        name = f"labctl.agent.{self.module}"
+        __import__(name)
+        function: Function = getattr(sys.modules[name], self.function)
         return function
 
 

@@ -7,8 +7,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
-from typing import IO, Any
 
 from labctl.agent.call import Call, Cancelled, Refusal
 from labctl.agent.frames import (
@@ -28,6 +26,10 @@ from labctl.agent.frames import (
 )
 from labctl.agent.operations import OPERATIONS
 from labctl.agent.processes import own_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Any
 
 GRACE = 5.0
 """Seconds that changes under way get to end by themselves when the connection has gone, and again after SIGTERM."""
@@ -86,6 +88,8 @@ class Server:
             named = None if error.filename is None else os.fsdecode(error.filename)
             return OS_ERROR, {"errno": error.errno, "text": error.strerror or str(error), "file": named}, b""
         except Exception:  # a bug: its caller shows it
+            import traceback  # noqa: PLC0415 - slow to import, and hardly ever needed
+
             return BUG, {"trace": traceback.format_exc()}, b""
 
     def _end(self) -> None:

@@ -7,10 +7,13 @@ words of its own (``labctl-error …``), because shells and sudo word the same t
 from __future__ import annotations
 
 import functools
-import json
+import marshal
 import zlib
 from enum import StrEnum
+from importlib.machinery import SourceFileLoader
+from importlib.util import MAGIC_NUMBER, find_spec
 from pathlib import Path
+from types import CodeType
 from typing import Final
 
 import labctl.agent
@@ -24,6 +27,9 @@ READY: Final = b"labctl-ready\n"
 TROUBLE: Final = "labctl-error"
 """Begins a line in which the command says what is missing."""
 
+HOT: Final = frozenset(
+    {"labctl", "agent", "call", "facts", "files", "frames", "operations", "processes", "programs", "serve", "web"}
+)
 _STAGE: Final = (
     "import sys;o=sys.stdout;o.write(chr(10)+'labctl-ready'+chr(10));o.flush();"
     "b=sys.stdin.buffer;exec(b.read(int(b.readline())))"
@@ -33,20 +39,28 @@ import sys
 if sys.version_info < ({major}, {minor}):
     sys.stderr.write("{trouble} old-python %d.%d\\n" % sys.version_info[:2])
     sys.exit(1)
-import json, zlib
-from importlib.machinery import ModuleSpec
-SOURCES = json.loads(zlib.decompress(sys.stdin.buffer.read({size})).decode())
+import marshal, zlib
+import _frozen_importlib_external as own
+compiled, packed = sys.stdin.buffer.read({compiled}), sys.stdin.buffer.read({packed})
+CODES = marshal.loads(zlib.decompress(compiled)) if own.MAGIC_NUMBER.hex() == "{magic}" else {{}}
 class Loader:
+    names = {names!r}
+    sources = None
     @staticmethod
     def find_spec(name, path=None, target=None):
-        return ModuleSpec(name, Loader, is_package=name in ("labctl", "labctl.agent")) if name in SOURCES else None
+        if name in Loader.names:
+            return type(__spec__ or sys.__spec__)(name, Loader, is_package=name in ("labctl", "labctl.agent"))
     @staticmethod
     def create_module(spec):
         return None
     @staticmethod
     def exec_module(module):
         name = module.__spec__.name
-        exec(compile(SOURCES[name], "<" + name + ">", "exec"), module.__dict__)
+        if name not in CODES:
+            if Loader.sources is None:
+                Loader.sources = marshal.loads(zlib.decompress(packed))
+            CODES[name] = compile(Loader.sources[name], "<" + name + ">", "exec")
+        exec(CODES[name], module.__dict__)
 sys.meta_path.insert(0, Loader)
 from labctl.agent.serve import main
 main()
@@ -89,7 +103,24 @@ def payload() -> bytes:
     """Return what the started Python reads: a loader, and the agent's modules packed."""
     folder = Path(labctl.agent.__file__).parent
     sources = {f"labctl.agent.{p.stem}": p.read_text(encoding="utf-8") for p in sorted(folder.glob("*.py"))}
-    sources["labctl.agent"] = sources.pop("labctl.agent.__init__")
-    packed = zlib.compress(json.dumps({"labctl": "", **sources}).encode(), 9)
-    loader = _LOADER.format(major=OLDEST[0], minor=OLDEST[1], trouble=TROUBLE, size=len(packed)).encode()
-    return str(len(loader)).encode() + b"\n" + loader + packed
+    sources = {"labctl": "", **sources, "labctl.agent": sources.pop("labctl.agent.__init__")}
+    codes = {name: _code(name, sources[name]) for name in sources if name.rpartition(".")[2] in HOT}
+    compiled, packed = zlib.compress(marshal.dumps(codes), 6), zlib.compress(marshal.dumps(sources, 2), 6)
+    loader = _LOADER.format(
+        major=OLDEST[0],
+        minor=OLDEST[1],
+        trouble=TROUBLE,
+        compiled=len(compiled),
+        packed=len(packed),
+        magic=MAGIC_NUMBER.hex(),
+        names=tuple(sources),
+    ).encode()
+    return str(len(loader)).encode() + b"\n" + loader + compiled + packed
+
+
+def _code(name: str, source: str) -> CodeType:
+    """Return a module compiled for this Python: a host that has the same need not do it, nor this machine again."""
+    spec = find_spec(name)
+    loader = spec.loader if spec is not None else None
+    code = loader.get_code(name) if name != "labctl" and isinstance(loader, SourceFileLoader) else None
+    return code or compile(source, f"<{name}>", "exec", dont_inherit=True)
