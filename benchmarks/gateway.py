@@ -49,11 +49,14 @@ class Figures:
 async def _client(session: aiohttp.ClientSession, url: str, model: str, until: float, found: list[float]) -> None:
     while time.perf_counter() < until:
         begun = time.perf_counter()
-        async with session.post(f"{url}/v1/chat/completions", json={**BODY, "model": model}) as response:
-            await response.read()
-            if response.status != 200:
-                message = f"{url}: {response.status}"
-                raise RuntimeError(message)
+        try:
+            async with session.post(f"{url}/v1/chat/completions", json={**BODY, "model": model}) as response:
+                await response.read()
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+            continue  # llama.cpp closes a kept connection now and then, at the moment it is used
+        if response.status != 200:
+            message = f"{url}: {response.status}"
+            raise RuntimeError(message)
         found.append((time.perf_counter() - begun) * 1000)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import cache
 
 from labctl import engines, gateways, services, targets
-from labctl.model.coming import ComingGateway, ComingService
+from labctl.model.coming import ComingService
 from labctl.model.deployment import Deployment
 from labctl.model.gateway import GatewayBlock
 from labctl.model.service import ServiceBlock
@@ -27,9 +27,7 @@ class Registry:
 
     def gateway(self, name: str) -> type[GatewayBlock] | None:
         """Return the block type of a gateway."""
-        if name in gateways.GATEWAYS:
-            return gateways.load(name).options
-        return ComingGateway if name in gateways.COMING else None
+        return gateways.load(name).options if name in gateways.GATEWAYS else None
 
     def service(self, kind: str) -> type[ServiceBlock] | None:
         """Return the block type of a service."""

@@ -21,7 +21,7 @@ from labctl.targets import SiteTarget, Target
 from labctl.targets.capabilities import choose_form
 from labctl.targets.power import power_problems, power_unit
 from labctl.values import dataclass
-from labctl.workload import Container, Endpoint, Workload
+from labctl.workload import Container, Control, Endpoint, Workload
 
 T = TypeVar("T")
 
@@ -47,7 +47,8 @@ def render(placed: PlacedLab, targets: Mapping[str, Target | None], template: Te
     workloads = [w for w in made if w is not None]
     endpoints = [found for s, spec, engine in servers for found in engine.endpoints(s, spec)]
     networks = {name: _network(placed.hosts[name], target) for name, target in targets.items()}
-    links = link(placed, workloads, endpoints, networks, problems)
+    controls = {s.name: _control(targets[s.host.name], s) for s in placed.servers}
+    links = link(placed, workloads, endpoints, networks, controls, problems)
     workloads = [_from_mirror(w, placed) for w in links.workloads]
     problems.extend(_unexpressible(workloads, targets))
     problems.extend(port_clashes(_published(placed, workloads)))
@@ -64,6 +65,10 @@ def render(placed: PlacedLab, targets: Mapping[str, Target | None], template: Te
 def _network(host: PlacedHost, target: Target | None) -> str | None:
     """Return the private network of a host's workloads; where this version has no target, each host its own."""
     return host.name if target is None else target.network(host)
+
+
+def _control(target: Target | None, server: Server) -> Control | None:
+    return None if target is None else target.control(server.host, server.name)
 
 
 def _engine(placed: PlacedLab, server: Server) -> str:

@@ -216,6 +216,8 @@ class Native:
     env: Mapping[str, EnvValue] = field(default_factory=dict)
     user: str | None = None
     locked_memory: bool = False
+    files: tuple[ConfigFile, ...] = ()
+    """Files of this form only, such as the program itself; beside the workload's own."""
     credentials: Mapping[str, SecretText] = field(default_factory=dict)
     """Secrets that it reads from files: ``{credential:NAME}`` in an argument stands for the place of one."""
 
@@ -358,6 +360,7 @@ class Endpoint:
         serves: public names, the first is the main one.
         rpm/tpm/parallel: limits of this one server; None is no limit.
         timeout: seconds a request may take, None for the gateway's default.
+        slots: requests that it works on at a time, None where its engine decides.
         on_demand: the server is not always up: it must not be probed with requests.
     """
 
@@ -373,6 +376,7 @@ class Endpoint:
     parallel: int | None = None
     timeout: int | None = None
     context: int | None = None
+    slots: int | None = None
     on_demand: bool = False
     label: str = ""
     """What tells it from its siblings, e.g. ``ash-gpu0``."""

@@ -115,7 +115,13 @@ def assemble(
 
 
 def endpoint(
-    server: Server, spec: Deployment, flavour: ApiFlavour, backend_model: str, serves: tuple[str, ...]
+    server: Server,
+    spec: Deployment,
+    flavour: ApiFlavour,
+    backend_model: str,
+    serves: tuple[str, ...],
+    *,
+    slots: int | None = None,
 ) -> Endpoint:
     """Return the endpoint of one model on a server."""
     return Endpoint(
@@ -128,6 +134,7 @@ def endpoint(
         rpm=server.rpm,
         tpm=server.tpm,
         parallel=server.parallel,
+        slots=slots,
         timeout=spec.timeout,
         on_demand=server.on_demand or server.turns is not None,
         label=server.label,

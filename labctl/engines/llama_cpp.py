@@ -200,7 +200,7 @@ class LlamaCpp(Unlimited):
     def endpoints(self, server: Server, spec: LlamaCppDeployment) -> tuple[Endpoint, ...]:
         """Return the one endpoint; the server reports its first public name (``--alias``)."""
         serves = served_names(server, spec)
-        return (endpoint(server, spec, ApiFlavour.OPENAI, serves[0], serves),)
+        return (endpoint(server, spec, ApiFlavour.OPENAI, serves[0], serves, slots=spec.slots),)
 
 
 def arguments(server: Server, spec: LlamaCppDeployment, *, host: str, port: int, container: bool) -> tuple[str, ...]:

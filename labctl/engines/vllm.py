@@ -158,7 +158,7 @@ class Vllm:
     def endpoints(self, server: Server, spec: VllmDeployment) -> tuple[Endpoint, ...]:
         """Return the one endpoint; the server knows all its public names and reports the first."""
         serves = served_names(server, spec)
-        return (endpoint(server, spec, ApiFlavour.VLLM, serves[0], serves),)
+        return (endpoint(server, spec, ApiFlavour.VLLM, serves[0], serves, slots=spec.sequences),)
 
 
 def _whole_budget(budget: int, gpus: int) -> Footprint:

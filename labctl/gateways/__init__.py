@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any, Final, Protocol, cast
 
@@ -14,15 +15,14 @@ from labctl.diagnostics import Diagnostic
 from labctl.model.gateway import GatewayBlock
 from labctl.placed import DatabaseLink, PlacedHost, ServiceLink
 from labctl.values import dataclass
-from labctl.workload import Endpoint, Probe, Workload
+from labctl.workload import Control, Endpoint, Probe, Workload
 
 WORKLOAD: Final = "gateway"
 """The name of a gateway's workload: a lab has one gateway."""
 
-GATEWAYS: Final[Mapping[str, str]] = MappingProxyType({"litellm": "labctl.gateways.litellm:gateway"})
-
-COMING: Final[Mapping[str, str]] = MappingProxyType({"builtin": "the built-in VRAM-aware gateway"})
-"""Gateways that lab.yaml already knows and this version cannot render."""
+GATEWAYS: Final[Mapping[str, str]] = MappingProxyType(
+    {"litellm": "labctl.gateways.litellm:gateway", "builtin": "labctl.gateways.builtin:gateway"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,37 @@ class Linked:
 
     endpoint: Endpoint
     base_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A card, as whoever loads models on it sees it: what people call it, and the bytes that servers may take."""
+
+    label: str
+    budget: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resident:
+    """A server, as whoever starts and stops servers sees it.
+
+    Attributes:
+        deployment: its key in ``deployments``.
+        memory: card → bytes that it takes at its worst moment.
+        startup: seconds that it may take to become healthy; health: the path that tells.
+        always: it is started with the lab.
+        exclusive: the group of which only one member runs at a time.
+        control: how the gateway starts and stops it, None when it cannot.
+    """
+
+    deployment: str
+    memory: Mapping[str, int]
+    startup: int
+    health: str
+    always: bool
+    exclusive: str | None = None
+    vision: bool = False
+    control: Control | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +90,7 @@ class GatewayAsk:
         database: where it keeps keys, None for none.
         port/bind: where it is reached on its host.
         image: the container image; probe: what it has on board to ask for its own health.
+        cards: the cards of its servers; residents: what it may know to load and unload them, by workload.
         services: the lab's services, as reached from its host; clients: those that want a key.
     """
 
@@ -71,6 +103,8 @@ class GatewayAsk:
     image: str
     probe: Probe
     database: DatabaseLink | None = None
+    cards: Mapping[str, Card] = field(default_factory=dict)
+    residents: Mapping[str, Resident] = field(default_factory=dict)
     services: tuple[ServiceLink, ...] = ()
     clients: tuple[Client, ...] = ()
 

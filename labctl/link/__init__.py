@@ -6,17 +6,18 @@ whom (``callers``). Addresses are decided in ``address`` alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from labctl.diagnostics import Diagnostic
 from labctl.link.address import Networks
 from labctl.link.callers import with_callers
 from labctl.link.gateway import GatewayPlan, called, plan_gateway
+from labctl.link.residents import plan_residents
 from labctl.link.services import Known, plan_services
 from labctl.link.sites import plan_sites
 from labctl.resolve.lab import PlacedLab
 from labctl.values import dataclass
-from labctl.workload import Endpoint, Workload
+from labctl.workload import Control, Endpoint, Workload
 
 __all__ = ["GatewayPlan", "Links", "Networks", "link"]
 
@@ -34,11 +35,16 @@ def link(
     servers: Sequence[Workload],
     endpoints: Sequence[Endpoint],
     networks: Networks,
+    controls: Mapping[str, Control | None],
     problems: list[Diagnostic],
 ) -> Links:
-    """Return the servers, the gateway and the services, each told where the others are."""
+    """Return the servers, the gateway and the services, each told where the others are.
+
+    ``controls`` says of each server how a program of its own host starts and stops it.
+    """
     sites = plan_sites(placed, networks, called(placed), problems)
-    gateway = plan_gateway(placed, servers, endpoints, sites, networks, problems)
+    offered = plan_residents(placed, servers, controls)
+    gateway = plan_gateway(placed, servers, endpoints, sites, networks, offered, problems)
     first = (*servers, *(gateway.workloads if gateway else ()))
     known = Known(placed=placed, networks=networks, sites=sites, gateway=gateway, endpoints=tuple(endpoints))
     planned = plan_services(known, first, problems)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from labctl.diagnostics import Diagnostic, DocPath, Severity
-from labctl.gateways import COMING, GATEWAYS, Client, Gateway, GatewayAsk, Linked
+from labctl.diagnostics import Diagnostic, DocPath
+from labctl.gateways import Client, Gateway, GatewayAsk, Linked
 from labctl.gateways import load as load_gateway
 from labctl.link.address import ANYWHERE, Networks, address_of, in_url, reachable
+from labctl.link.residents import Residents
 from labctl.link.sites import Site, image_of
 from labctl.model.gateway import GatewayBlock
 from labctl.placed import DatabaseLink, GatewayLink, PlacedHost
@@ -31,9 +32,9 @@ class GatewayPlan:
 
 
 def gateway_of(placed: PlacedLab) -> tuple[Gateway, GatewayBlock] | None:
-    """Return the lab's gateway and its block; None when there is none or a later version brings it."""
+    """Return the lab's gateway and its block; None when there is none."""
     block = placed.lab.gateway
-    if block is None or placed.lab.gateway_host is None or block.engine not in GATEWAYS:
+    if block is None or placed.lab.gateway_host is None:
         return None
     return load_gateway(block.engine), block
 
@@ -54,14 +55,12 @@ def plan_gateway(
     endpoints: Sequence[Endpoint],
     sites: Sequence[Site],
     networks: Networks,
+    offered: Residents,
     problems: list[Diagnostic],
 ) -> GatewayPlan | None:
-    """Return the gateway with every endpoint linked; None when there is none or a later version brings it."""
+    """Return the gateway with every endpoint linked; None when there is none or something is wrong with it."""
     block, host_name = placed.lab.gateway, placed.lab.gateway_host
     if block is None or host_name is None:
-        return None
-    if block.engine not in GATEWAYS:
-        problems.append(_to_come(block.engine))
         return None
     gateway, host = load_gateway(block.engine), placed.hosts[host_name]
     databases = tuple(s.name for s in sites if "postgres" in s.ports)
@@ -73,6 +72,8 @@ def plan_gateway(
     ports = {e: servers[e.workload].port(e.port) for e in endpoints}
     database = next((s for s in sites if s.name == gateway.database(block)), None)
     problems.extend(_unreachable(placed, host, ports, database, networks))
+    if block.swaps:
+        problems.extend(offered.out_of_hand(host))
     image, probe = image_of(placed.lab, block.engine)
     ask = GatewayAsk(
         lab=placed.lab.name,
@@ -84,6 +85,8 @@ def plan_gateway(
         image=block.image or image,
         probe=probe,
         database=database_link(database, host, networks) if database else None,
+        cards=offered.cards,
+        residents=offered.of(host),
         services=tuple(s.seen_by(host, networks) for s in sites),
         clients=clients(sites),
     )
@@ -132,17 +135,6 @@ def database_link(site: Site, user: PlacedHost, networks: Networks) -> DatabaseL
     address = address_of(networks, site.host, site.name, port, user)
     host, _, number = (address or f"{in_url(site.host.address)}:{port.published or 0}").rpartition(":")
     return site.service.database(ask, host, int(number), same_host=site.host.name == user.name)
-
-
-def _to_come(engine: str) -> Diagnostic:
-    path: DocPath = ("gateway", "engine")
-    return Diagnostic(
-        code="LAB082",
-        severity=Severity.NOTE,
-        summary=f"{COMING[engine]} comes with a later version; the servers behind it are rendered today",
-        path=path,
-        hint="`engine: litellm` is rendered today, and does not swap models",
-    )
 
 
 def _link(placed: PlacedLab, endpoint: Endpoint, port: Port, user: PlacedHost, networks: Networks) -> Linked:

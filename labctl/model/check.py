@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from labctl.diagnostics import At, Diagnostic, DocPath, Related
 from labctl.model.deployment import Deployment, Placement
-from labctl.model.lab import Lab
+from labctl.model.lab import Group, Lab
 from labctl.model.unknown import unknown_name
 
 
@@ -118,19 +118,40 @@ def _public_names(lab: Lab) -> Iterator[Diagnostic]:
 def _groups(lab: Lab) -> Iterator[Diagnostic]:
     member_of: dict[str, str] = {}
     for name, group in lab.groups.items():
-        for i, member in enumerate(group.exclusive):
-            path: DocPath = ("groups", name, "exclusive", i)
+        for i, member in enumerate(group.members):
+            path: DocPath = ("groups", name, group.key, i)
             if member not in lab.deployments:
                 yield unknown_name("LAB053", "deployment", member, lab.deployments, path)
-            elif member_of.setdefault(member, name) != name or member in group.exclusive[:i]:
+            elif member_of.setdefault(member, name) != name or member in group.members[:i]:
                 yield Diagnostic(
                     code="LAB054",
                     summary=f"deployment `{member}` is already in group `{member_of[member]}`",
                     path=path,
                     hint="a deployment takes turns in one group: remove it from the others",
                 )
+        if group.swap:
+            yield from _swapped(lab, name, group)
         if group.active is not None and group.active not in group.exclusive:
             yield unknown_name("LAB053", "member", group.active, group.exclusive, ("groups", name, "active"))
+
+
+def _swapped(lab: Lab, name: str, group: Group) -> Iterator[Diagnostic]:
+    """A gateway that swaps has to be there, and nobody else may start what it swaps."""
+    if lab.gateway is None or not lab.gateway.swaps:
+        yield Diagnostic(
+            code="LAB221",
+            summary=f"nobody swaps the deployments of group `{name}`",
+            path=("groups", name, "swap"),
+            hint="give the lab `gateway: {engine: builtin}`, or let one of them run: `exclusive:`",
+        )
+    for i, member in enumerate(group.swap):
+        if member in lab.deployments and lab.deployments[member].start == "always":
+            yield Diagnostic(
+                code="LAB221",
+                summary=f"`{member}` is started by `labctl apply`, and by the gateway when it is asked for",
+                path=("groups", name, "swap", i),
+                hint=f"give `{member}` `start: on-demand`",
+            )
 
 
 def _workload_names(lab: Lab) -> Iterator[Diagnostic]:

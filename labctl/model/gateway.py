@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -12,6 +12,9 @@ from labctl.model.fields import ImageName
 
 class GatewayBlock(Block):
     """The one endpoint in front of every model of the lab."""
+
+    swaps: ClassVar[bool] = False
+    """Whether it starts and stops servers as they are asked for."""
 
     engine: Annotated[str, Field(description="the gateway program", examples=["litellm"])]
     host: Annotated[Name | None, Field(description="where it runs; may be left out in a lab of one host")] = None

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import field
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, Protocol, Self, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from labctl.diagnostics import At, Diagnostic, DocPath, Result
 from labctl.model.artefacts import Model
 from labctl.model.base import Block, Name, SecretName
 from labctl.model.deployment import Deployment
-from labctl.model.fields import ImageName, OneOrMany
+from labctl.model.fields import ImageName, OneOrMany, conflict
 from labctl.model.gateway import GatewayBlock
 from labctl.model.host import Host
 from labctl.model.problems import from_pydantic
@@ -24,10 +24,32 @@ B = TypeVar("B", bound=Block)
 
 
 class Group(Block):
-    """Deployments of which only one may run at a time."""
+    """Deployments that do not all run at a time: of ``exclusive`` ones one, of ``swap`` ones as many as fit."""
 
-    exclusive: Annotated[tuple[Name, ...], Field(description="deployments that never run together", min_length=2)]
-    active: Annotated[Name | None, Field(description="the one that runs after `apply`; default: the first")] = None
+    exclusive: Annotated[tuple[Name, ...], Field(description="deployments that never run together", min_length=2)] = ()
+    swap: Annotated[
+        tuple[Name, ...],
+        Field(description="on-demand deployments of which the gateway keeps loaded what fits", min_length=2),
+    ] = ()
+    active: Annotated[
+        Name | None, Field(description="the one of `exclusive` that runs after `apply`; default: the first")
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if bool(self.exclusive) == bool(self.swap):
+            conflict("a group is either `exclusive` or `swap`", "list its deployments under one of the two")
+        return self
+
+    @property
+    def key(self) -> str:
+        """The key under which its members stand."""
+        return "exclusive" if self.exclusive else "swap"
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Its deployments."""
+        return self.exclusive or self.swap
 
 
 class Images(Block):

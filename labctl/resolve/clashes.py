@@ -7,7 +7,6 @@ from typing import Final
 
 from labctl.diagnostics import At, Diagnostic, DocPath, Related
 from labctl.engines import ENGINES
-from labctl.gateways import COMING as COMING_GATEWAYS
 from labctl.gateways import GATEWAYS, WORKLOAD
 from labctl.model.artefacts import Model
 from labctl.model.lab import Lab
@@ -74,7 +73,7 @@ def _same_file(owner: str, name: str, key: str, file: str, host: str) -> Diagnos
 
 def check_images(lab: Lab) -> Iterator[Diagnostic]:
     """Yield a problem for each image that replaces the one of no engine, gateway or service."""
-    known = {*ENGINES, *GATEWAYS, *COMING_GATEWAYS, *SERVICES, *COMING_SERVICES} - {"container", "command"}
+    known = {*ENGINES, *GATEWAYS, *SERVICES, *COMING_SERVICES} - {"container", "command"}
     for name in lab.images.replace:
         if name not in known:
             path = ("images", "replace", name)

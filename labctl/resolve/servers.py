@@ -30,6 +30,8 @@ def membership(lab: Lab, deployment: str) -> Membership:
     """Return a deployment's exclusive group, and whether it runs after an apply."""
     always = lab.deployments[deployment].start == "always"
     for name, group in lab.groups.items():
+        if deployment in group.swap:
+            return Membership(group=name, runs=False)
         if deployment in group.exclusive:
             active = group.active or group.exclusive[0]
             return Membership(group=name, runs=always and deployment == active, turns=name if always else None)

@@ -17,6 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until told to stop; 2 when the configuration cannot be used."""
     parser = argparse.ArgumentParser(prog="labctl.swap", description="labctl's gateway")
     parser.add_argument("--config", required=True, help="the rendered gateway.json")
+    parser.add_argument("--bind", help="address to serve at, in place of the file's")
+    parser.add_argument("--port", type=int, help="port to serve at, in place of the file's")
     parser.add_argument("--check", action="store_true", help="read the configuration and end")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
@@ -29,8 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.check:
         uvicorn.run(
             app,
-            host=config.bind,
-            port=config.port,
+            host=options.bind or config.bind,
+            port=options.port or config.port,
             log_level="warning",
             access_log=False,
             server_header=False,

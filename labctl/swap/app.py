@@ -72,7 +72,7 @@ class App:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.keys = Keys(config.keys_file)
+        self.keys = Keys(config.keys, config.keys_file)
         self.metrics = Metrics()
         self.records: deque[Record] = deque(maxlen=REMEMBERED)
         self._watch: asyncio.Task[None] | None = None
@@ -146,9 +146,13 @@ class App:
             await page.show(send, path)
             return
         key = self._known(scope)
+        if path == "/metrics" and key.only == "models":
+            raise _not_allowed(key)
         if method == "GET" and path == "/metrics":
             headers = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
             await answer(send, 200, generate_latest(self.metrics.registry), headers)
+        elif key.only == "metrics":
+            raise _not_allowed(key)
         elif (method, path) in self._pages:
             await self._pages[method, path](send, key, receive)
         elif method == "POST" and path in APIS:
@@ -355,7 +359,11 @@ def _unavailable(problem: Unavailable) -> Problem:
 
 def _need_admin(key: Key) -> None:
     if not key.admin:
-        raise Problem(403, f"key {key.name!r} may not do this", code="not_allowed")
+        raise _not_allowed(key)
+
+
+def _not_allowed(key: Key) -> Problem:
+    return Problem(403, f"key {key.name!r} may not do this", code="not_allowed")
 
 
 def _same_site(scope: Scope) -> None:

@@ -73,14 +73,17 @@ class Key:
 
     Attributes:
         name: shown in logs and metrics.
-        sha256: of the key, in hex.
+        sha256: of the key, in hex; env: or the variable that holds the key itself.
+        only: ``metrics`` for a key that opens figures and nothing else, ``models`` for one that opens no figures.
         models: public names that it may use; empty for all.
         parallel: requests of it at a time, waiting ones among them; None for no limit.
         admin: may start, stop and pin servers.
     """
 
     name: str
-    sha256: str
+    sha256: str = ""
+    env: str = ""
+    only: str = ""
     models: tuple[str, ...] = ()
     parallel: int | None = None
     admin: bool = False
@@ -96,7 +99,7 @@ class Config:
         queue: requests that may wait; one more is answered 503.
         patience: seconds that a waiting request may be overtaken.
         min_residency: seconds for which a fresh server is not evicted.
-        keys_file: file of keys, read again when it changes; "" when nobody is asked for one.
+        keys: who may ask; keys_file: a file of more, read again when it changes. Without any, nobody is asked.
         log_prompts: whether the dashboard's request list shows the first words of a prompt.
         body_limit: bytes of a request's body.
     """
@@ -109,6 +112,7 @@ class Config:
     queue: int = 50
     patience: float = 20.0
     min_residency: float = 0.0
+    keys: tuple[Key, ...] = ()
     keys_file: str = ""
     log_prompts: bool = False
     body_limit: int = 64 << 20
@@ -139,6 +143,7 @@ def from_value(value: Any) -> Config:
     if raw.get("format", FORMAT) != FORMAT:
         message = f"format {raw['format']} is not known; this gateway reads format {FORMAT}"
         raise ConfigError(message)
+    raw["keys"] = tuple(_key(item, i) for i, item in enumerate(raw.get("keys", ())))
     raw["backends"] = tuple(_backend(item, i) for i, item in enumerate(raw.get("backends", ())))
     config = _make(Config, raw, "the file")
     names = [b.name for b in config.backends]
@@ -159,8 +164,12 @@ def read_keys(text: str) -> tuple[Key, ...]:
     except ValueError as error:
         message = f"keys: {error}"
         raise ConfigError(message) from error
-    keys = (_tupled(_mapping(item, f"key {i}"), "models") for i, item in enumerate(items))
-    return tuple(_make(Key, raw, "key") for raw in keys)
+    return tuple(_key(item, i) for i, item in enumerate(items))
+
+
+def _key(item: Any, index: int) -> Key:
+    where = f"key {index}"
+    return _make(Key, _tupled(_mapping(item, where), "models"), where)
 
 
 def _backend(item: Any, index: int) -> Backend:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -21,10 +23,11 @@ log = logging.getLogger("labctl.swap")
 
 
 class Keys:
-    """The keys of one file. Without a file everybody may do everything."""
+    """The keys of the configuration and of one file. Without any, everybody may do everything."""
 
-    def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, fixed: Iterable[Key], path: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._path, self._clock = path, clock
+        self._fixed = tuple(_hashed(key) for key in fixed)
         self._looked, self._stamp = -LOOK_EVERY, (0, 0)
         self._keys: tuple[Key, ...] = ()
         self.busy: dict[str, int] = {}
@@ -34,7 +37,7 @@ class Keys:
 
     def who(self, headers: Mapping[bytes, bytes]) -> Key | None:
         """Return whose key a request carries, None when it carries no valid one. Takes the same time for every key."""
-        if not self._path:
+        if not self._path and not self._fixed:
             return EVERYBODY
         self._refresh()
         value = headers.get(b"authorization", b"")
@@ -43,7 +46,7 @@ class Keys:
             token = headers.get(b"x-api-key", b"")
         digest = hashlib.sha256(token.strip()).hexdigest()
         found = None
-        for key in self._keys:
+        for key in (*self._fixed, *self._keys):
             if hmac.compare_digest(key.sha256, digest):
                 found = key
         return found
@@ -61,6 +64,8 @@ class Keys:
         self.busy[key.name] = max(0, self.busy.get(key.name, 0) - 1)
 
     def _refresh(self) -> None:
+        if not self._path:
+            return
         now = self._clock()
         if now - self._looked < LOOK_EVERY:
             return
@@ -84,3 +89,14 @@ class Keys:
             message = f"keys: {path}: {error.strerror}"
             raise ConfigError(message) from error
         self._keys, self._stamp = read_keys(text), (found.st_mtime_ns, found.st_size)
+
+
+def _hashed(key: Key) -> Key:
+    """Return a key without its value: the variable that holds it is read once and forgotten."""
+    if not key.env:
+        return key
+    value = os.environ.pop(key.env, "")
+    if not value:
+        message = f"key {key.name!r}: the variable {key.env} is empty"
+        raise ConfigError(message)
+    return replace(key, sha256=hashlib.sha256(value.encode()).hexdigest())

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar, cast
 
 from labctl.artefact import File, Format, HostRoot, Manager, ModelFile, SecretFile, Unit
@@ -49,7 +50,13 @@ def formed(workloads: Iterable[Workload], target: Target, kind: type[F]) -> list
     problems = [form for _, form in chosen if isinstance(form, Diagnostic)]
     if problems:
         raise LabctlError(problems)
-    return [(workload, form) for workload, form in chosen if isinstance(form, kind)]
+    return [(_with_files(workload, form), form) for workload, form in chosen if isinstance(form, kind)]
+
+
+def _with_files(workload: Workload, form: Container | Native) -> Workload:
+    """Return the workload with the files of the form that is run."""
+    more = form.files if isinstance(form, Native) else ()
+    return replace(workload, files=(*workload.files, *more)) if more else workload
 
 
 @contextmanager

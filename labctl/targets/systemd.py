@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from labctl.artefact import File, HostRoot, Image, Manager, ModelFile, SecretFile, Unit
-from labctl.emit import systemd
+from labctl.emit import polkit, systemd
 from labctl.placed import PlacedHost, Places
 from labctl.targets import shared, systemd_unit
 from labctl.targets.systemd_unit import unit_name
@@ -31,6 +31,7 @@ class Systemd:
             Capability.ONCE,
             Capability.CONFIG_FILE,
             Capability.SECRET_ENV,
+            Capability.CONTROL,
         }
     )
 
@@ -77,6 +78,7 @@ class Systemd:
                 belongings = [
                     *shared.files(host, workload, systemd_unit.environment(host, workload, form).secret),
                     *shared.credentials(host, workload, form),
+                    *_rule(host, workload, form),
                 ]
             yield from belongings
             unit = File(host=host.name, path=_path(host, workload), content=content.encode(), origin=workload.origin)
@@ -94,6 +96,16 @@ class Systemd:
             )
         if chosen:
             yield _target(host, list(running.values()))
+
+
+def _rule(host: PlacedHost, workload: Workload, form: Native) -> Iterator[File]:
+    """Yield what lets a workload start and stop others: a rule of polkit's. The user's own manager needs none."""
+    user = systemd_unit.runs_as(host, workload, form)
+    if workload.controls and user not in {None, "root"}:
+        units = [unit_name(host, name) for name in workload.controls]
+        path = f"etc/polkit-1/rules.d/60-{unit_name(host, workload.name).removesuffix('.service')}.rules"
+        content = polkit.may_start_and_stop(str(user), units)
+        yield File(host=host.name, path=path, content=content.encode(), origin=workload.origin)
 
 
 def _folder(host: PlacedHost) -> str:

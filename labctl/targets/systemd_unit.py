@@ -99,6 +99,11 @@ def _user(host: PlacedHost, form: Native) -> str | None:
     return None if by_user(host) else form.user or host.user
 
 
+def runs_as(host: PlacedHost, workload: Workload, form: Native) -> str | None:
+    """Return the user of a workload's service (systemd calls one it makes as the unit); None: one's own manager."""
+    return None if by_user(host) else _user(host, form) or unit_name(host, workload.name).removesuffix(".service")
+
+
 def _is_dynamic(host: PlacedHost, form: Native) -> bool:
     """Whether systemd makes a user for the service: nobody was named, and root is not for model servers."""
     return not by_user(host) and _user(host, form) is None

@@ -20,14 +20,14 @@ def diagnostic(workload: Workload, target: str) -> Diagnostic:
 def test_a_target_takes_the_first_form_that_it_accepts() -> None:
     workload = samples.server(samples.host())
     kinds = {name: type(choose_form(workload, targets.load(name))) for name in targets.TARGETS}
-    assert kinds == {"compose": Container, "systemd": Native, "local": Native}
+    assert kinds == {"compose": Container, "k3s": Container, "systemd": Native, "local": Native}
 
 
 def test_every_need_is_seen() -> None:
     host = samples.host()
     found = {
         capability
-        for w in (samples.limited(host), samples.gateway(host, replicas=2), samples.task(host))
+        for w in (samples.limited(host), samples.gateway(host, replicas=2, controls=("chat",)), samples.task(host))
         for f in w.forms
         for capability in needed(w, f)
     }
@@ -46,7 +46,7 @@ def test_a_container_where_only_programs_run() -> None:
     found = diagnostic(samples.server(host, forms=(Container(image="example.org/vllm:1"),)), "systemd")
     assert (found.code, found.path) == ("LAB080", ("deployments", "chat"))
     assert found.summary == "`chat` cannot run on `box`: target `systemd` has no container images"
-    assert found.hint == "give `box` `target: compose`"
+    assert found.hint == "give `box` `target: compose`, or give `box` `target: k3s`"
     assert "as a container it needs container images, GPU access" in found.detail
     assert "`systemd` accepts programs of the host, GPU access" in found.detail
 

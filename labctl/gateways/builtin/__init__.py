@@ -1,0 +1,136 @@
+"""labctl's own gateway: one API for every model, which keeps loaded what fits and swaps the rest; and a dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from functools import cache
+from importlib import resources
+from typing import Final
+
+from labctl.diagnostics import Diagnostic
+from labctl.emit import json
+from labctl.gateways import WORKLOAD, GatewayAsk
+from labctl.gateways.builtin import config
+from labctl.gateways.builtin.check import problems
+from labctl.gateways.builtin.options import BuiltinBlock
+from labctl.workload import (
+    ConfigFile,
+    Container,
+    Endpoint,
+    Health,
+    ImageBuild,
+    Metrics,
+    Native,
+    Port,
+    Probe,
+    Workload,
+)
+
+LISTEN: Final = 8888
+"""Inside a container."""
+_CONFIG: Final = "/etc/labctl/gateway.json"
+_PACKAGE: Final = "labctl.swap"
+
+
+class Builtin:
+    """The gateway."""
+
+    name = "builtin"
+    options = BuiltinBlock
+    calls: tuple[str, ...] = ()
+
+    def check(
+        self, options: BuiltinBlock, endpoints: Iterable[Endpoint], databases: Collection[str]
+    ) -> Iterable[Diagnostic]:
+        """Return what the schema cannot see; it needs no database."""
+        del databases
+        return problems(options, tuple(endpoints))
+
+    def database(self, options: BuiltinBlock) -> None:
+        """It keeps nothing."""
+
+    def master_key(self, options: BuiltinBlock) -> str | None:
+        """Return the name of the master key's secret, None when nobody is asked for one."""
+        return options.keys.master
+
+    def workloads(self, ask: GatewayAsk) -> tuple[Workload, ...]:
+        """Return the gateway."""
+        options: BuiltinBlock = ask.options
+        workload = Workload(
+            name=WORKLOAD,
+            host=ask.host.name,
+            forms=(_container(ask), _native(ask), _by_itself(ask)),
+            env=config.environment(ask),
+            files=_files(ask),
+            ports=(Port(name="http", listen=LISTEN, published=ask.port, bind=ask.bind),),
+            health=Health(path="/health", start_period=30),
+            memory_limit=options.memory_limit,
+            controls=tuple(sorted(name for name, server in ask.residents.items() if server.control)),
+            public=("http",),
+            metrics=Metrics(kind="labctl", path="/metrics", keyed=options.keys.master is not None),
+            origin=("gateway",),
+            extra=options.extra,
+            description="labctl's gateway and dashboard",
+        )
+        return (workload,)
+
+
+def _files(ask: GatewayAsk) -> tuple[ConfigFile, ...]:
+    return (ConfigFile(name="gateway.json", content=json.dump(config.build(ask)), target=_CONFIG),)
+
+
+def _container(ask: GatewayAsk) -> Container:
+    """Return the container: an image of the lab's own, or one that is built on the host from labctl's own sources."""
+    own = ask.options.image
+    return Container(
+        image=own or f"labctl-{ask.lab}-gateway:{config.FORMAT}",
+        args=("--config", _CONFIG, "--bind", "0.0.0.0", "--port", str(LISTEN)),  # noqa: S104 - a container's own network
+        probe=Probe.PYTHON,
+        build=None if own else ImageBuild(name=WORKLOAD, files=_sources(ask.image)),
+    )
+
+
+def _native(ask: GatewayAsk) -> Native:
+    address = ("--bind", ask.bind, "--port", str(ask.port))
+    return Native(program="{python}", args=("-m", _PACKAGE, "--config", "{config:gateway.json}", *address))
+
+
+def _by_itself(ask: GatewayAsk) -> Native:
+    """Return the form for a host without labctl: the program comes along, its libraries are the system's."""
+    package = (
+        ConfigFile(name=f"labctl/swap/{name}", content=text, target="") for name, text in sorted(_package().items())
+    )
+    files = (
+        ConfigFile(name="gateway.py", content=_shipped("gateway.py"), target=""),
+        ConfigFile(name="labctl/__init__.py", content="", target=""),
+        *package,
+    )
+    address = ("--bind", ask.bind, "--port", str(ask.port))
+    args = ("-B", "{config:gateway.py}", "--config", "{config:gateway.json}", *address)
+    return Native(program="/usr/bin/python3", args=args, files=files)
+
+
+def _shipped(name: str) -> str:
+    return resources.files("labctl.gateways.builtin").joinpath("shipped", name).read_text(encoding="utf-8")
+
+
+def _sources(base: str) -> dict[str, str]:
+    """Return the build context: the gateway is a program of its own, so its files are all that it needs."""
+    package = {f"labctl/swap/{name}": text for name, text in _package().items()}
+    dockerfile = f"FROM {base}\n{_shipped('Dockerfile')}"
+    return {
+        "Dockerfile": dockerfile,
+        "requirements.txt": _shipped("requirements.txt"),
+        "labctl/__init__.py": "",
+        **package,
+    }
+
+
+@cache
+def _package() -> dict[str, str]:
+    folder = resources.files(_PACKAGE)
+    names = sorted(f.name for f in folder.iterdir() if f.name.endswith((".py", ".html")))
+    return {name: folder.joinpath(name).read_text(encoding="utf-8") for name in names}
+
+
+gateway = Builtin()

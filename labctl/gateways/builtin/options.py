@@ -1,0 +1,51 @@
+"""The ``gateway`` block of lab.yaml when its engine is the built-in one."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from labctl.model.base import Block, Duration, Name, Positive, PublicName, SecretName, Size
+from labctl.model.gateway import GatewayBlock
+
+
+class Queue(Block):
+    """Requests that wait."""
+
+    requests: Annotated[Positive, Field(description="how many may wait; one more is answered 503")] = 50
+    patience: Annotated[
+        Duration, Field(description="how long a request may be overtaken by younger ones for loaded models")
+    ] = 20
+
+
+class User(Block):
+    """Somebody with a key of his own."""
+
+    key: Annotated[SecretName, Field(description="secret that holds the key")]
+    models: Annotated[tuple[PublicName, ...], Field(description="public names that it may use; default: all")] = ()
+    parallel: Annotated[Positive | None, Field(description="requests at a time")] = None
+
+
+class Keys(Block):
+    """Who may ask."""
+
+    master: Annotated[SecretName | None, Field(description="secret that holds the key that may do everything")] = None
+    users: Annotated[dict[Name, User], Field(description="others, by name")] = {}
+
+
+class BuiltinBlock(GatewayBlock):
+    """labctl's own gateway: keeps loaded what fits on the cards, and swaps the rest."""
+
+    swaps: ClassVar[bool] = True
+
+    port: Annotated[int, Field(description="host port of the endpoint and the dashboard", ge=1, le=65535)] = 8888
+    timeout: Annotated[Duration | None, Field(description="longest a server may be silent")] = None
+    queue: Queue = Queue()
+    keys: Keys = Keys()
+    pin: Annotated[tuple[Name, ...], Field(description="deployments that are loaded at the start and stay")] = ()
+    preload: Annotated[tuple[Name, ...], Field(description="deployments that are loaded at the start")] = ()
+    idle: Annotated[Duration | None, Field(description="unload on-demand models that nobody asked for so long")] = None
+    residency: Annotated[Duration, Field(description="shortest time that a model stays loaded")] = 0
+    body: Annotated[Size, Field(description="largest request")] = 64 << 20
+    show_prompts: Annotated[bool, Field(description="show how requests begin in the dashboard's list")] = False
