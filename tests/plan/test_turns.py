@@ -1,0 +1,59 @@
+"""Whose turn it is: a switch holds until lab.yaml names another member, or the switched one leaves the group."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labctl.diagnostics import Severity
+from labctl.plan.turns import Group, Turn, notes, standing, switch
+
+GPU = Group(name="gpu", members=("a", "b", "c"), active="a")
+TO_B = Turn(group="gpu", member="b", instead_of="a", at="2026-01-01T00:00:00+00:00", by="ann@desk")
+
+
+def test_nothing_is_remembered_of_a_lab_that_nobody_switched() -> None:
+    found = standing([GPU], [])
+    assert (found.active, found.over, found.of(GPU)) == ({}, (), "a")
+    assert not notes(found)
+
+
+def test_a_switch_holds_and_is_said() -> None:
+    found = standing([GPU], [TO_B])
+    assert (found.active, found.over, found.of(GPU)) == ({"gpu": "b"}, (), "b")
+    note = notes(found)["gpu"]
+    assert note.severity is Severity.NOTE
+    assert note.summary == "group `gpu` was switched by hand to `b`; lab.yaml says `a`"
+    assert "labctl switch gpu a" in note.hint
+
+
+def test_it_is_over_when_lab_yaml_changes_its_mind() -> None:
+    for changed in (
+        Group(name="gpu", members=("a", "b", "c"), active="c"),
+        Group(name="gpu", members=("a", "b", "c"), active="b"),
+        Group(name="gpu", members=("a", "c"), active="a"),
+        Group(name="gpu", members=("a", "b"), active=None),
+    ):
+        found = standing([changed], [TO_B])
+        assert (found.active, found.over) == ({}, ("gpu",)), changed
+    assert standing([], [TO_B]).over == ("gpu",)
+
+
+def test_of_a_switch_that_was_cut_off_between_hosts_the_latest_counts() -> None:
+    later = Turn(group="gpu", member="c", instead_of="a", at="2026-01-02T00:00:00+00:00")
+    assert standing([GPU], [later, TO_B]).active == {"gpu": "c"}
+    assert standing([GPU], [TO_B, later, TO_B]).active == {"gpu": "c"}
+
+
+members = st.sampled_from(GPU.members)
+
+
+@given(st.lists(members, max_size=6))
+def test_after_any_switches_it_is_the_last_ones_turn(chosen: list[str]) -> None:
+    found = standing([GPU], [])
+    for number, member in enumerate(chosen):
+        found = switch(found, GPU, member, at=f"{number:03}", by="ann@desk")
+        assert found.of(GPU) == member
+        # hosts remember exactly that
+        assert standing([GPU], found.switched.values()).active == found.active
+        assert ("gpu" in found.switched) == (member != GPU.active)
