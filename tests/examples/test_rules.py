@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from labctl.cli.funnel import run
-from labctl.secret_names import needed
 from labctl.workload import Container
 from tests.examples import labs
 
@@ -57,7 +56,7 @@ def test_no_output_holds_a_secret(
 ) -> None:
     lab, out = tmp_path / name, tmp_path / "out"
     shutil.copytree(labs.EXAMPLES / name, lab, ignore=shutil.ignore_patterns(".env"))
-    names = sorted(needed(labs.example(name).need_rendered().workloads))
+    names = sorted(labs.tree(labs.example(name)).secret_names)
     values = {secret: f"{SENTINEL}-{i}" for i, secret in enumerate(names)}
     (lab / ".env").write_text("".join(f"{secret}={value}\n" for secret, value in values.items()))
     (lab / ".env").chmod(0o600)
