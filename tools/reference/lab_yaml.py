@@ -12,7 +12,7 @@ _HEAD: Final = """\
 Every key, from the [JSON Schema](lab.schema.json) that editors read (`labctl schema` prints it; put
 `# yaml-language-server: $schema=…` in the first line). Sizes are written `24 GiB` or `24 GB`, durations `60 s` or
 `5 min`, powers `90 W`, rates `45 rpm`. Keys at the top that start with `x-` hold anything, for anchors. An
-[engine's own keys](engines.md) have a page of their own.
+[engine's own keys](engines.md) and [services](services.md) have pages of their own.
 """
 _BLOCKS: Final = (
     ("Host", "`hosts`: machines"),
@@ -30,7 +30,6 @@ _BLOCKS: Final = (
     ("HealthChecks", "`gateway.health`"),
     ("CloudRoute", "`gateway.cloud`"),
     ("PassThrough", "`gateway.pass_through`"),
-    ("PostgresBlock", "`services` of kind `postgres`"),
     ("Group", "`groups`: deployments that take turns"),
     ("Images", "`images`"),
     ("Secrets", "`secrets`"),
@@ -38,7 +37,11 @@ _BLOCKS: Final = (
 _TOP: Final = {
     "deployments": ["name → deployment", "", "what serves which model where; `engine` chooses [the rest](engines.md)"],
     "gateway": ["gateway", "", "the one endpoint in front of everything"],
-    "services": ["name → service", "", "databases, monitoring, pages…; `kind` chooses the rest, default: its name"],
+    "services": [
+        "name → service",
+        "",
+        "databases, monitoring, pages…; `kind`, default: its name, chooses [the rest](services.md)",
+    ],
 }
 
 _QUANTITIES: Final = {f"a {word}": word for word in ("size", "duration", "power", "rate")}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from labctl import usecases
-from tools.reference import axes, cli, codes, lab_yaml, readme
+from tools.reference import axes, cli, codes, lab_yaml, readme, services
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = "docs/reference"
@@ -23,6 +23,7 @@ def pages() -> Mapping[str, str]:
         f"{REFERENCE}/lab.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
         f"{REFERENCE}/diagnostics.md": codes.page(),
         f"{REFERENCE}/engines.md": axes.engines_page(schema),
+        f"{REFERENCE}/services.md": services.services_page(schema),
         f"{REFERENCE}/targets.md": axes.targets_page(),
         "README.md": readme.page((ROOT / "README.md").read_text("utf-8")),
     }
