@@ -61,7 +61,7 @@ class LiveProgress(View):
     def __init__(self, err: TextIO) -> None:
         self._console = Console(file=err, highlight=False)
         self._live = Live("", console=self._console, transient=True, refresh_per_second=8)
-        self._rows: dict[str, _Row] = {}
+        self.rows: dict[str, _Row] = {}
 
     def __enter__(self) -> Self:
         """Take the screen."""
@@ -76,11 +76,11 @@ class LiveProgress(View):
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
-        row = self._rows.setdefault(event.host, _Row())
+        row = self.rows.setdefault(event.host, _Row())
         lasting = _move(row, event)
         if lasting is not None:
             self._console.print(Text(lasting))
-        self._live.update(Text("\n".join(_screen(self._rows)), no_wrap=True, overflow="ellipsis"))
+        self._live.update(Text("\n".join(screen(self.rows)), no_wrap=True, overflow="ellipsis"))
 
 
 def _move(row: _Row, event: Event) -> str | None:
@@ -130,7 +130,7 @@ def _ending(event: HostDone | HostFailed | RollbackDone) -> str:
             return "■ stopped" if interrupted else "✗ failed"
 
 
-def _screen(rows: Mapping[str, _Row]) -> list[str]:
+def screen(rows: Mapping[str, _Row]) -> list[str]:
     """Return a line per host, and further ones where several things go on."""
     width = max((len(printable(host)) for host in rows), default=0)
     lines: list[str] = []

@@ -14,12 +14,13 @@ from tests.ssh.servers import Net
 def test_one_that_answers_and_one_that_does_not(net: Net, tmp_path: Path) -> None:
     up, down = net.serve(), net.serve()
     down.stop()
-    for server, ok in ((up, True), (down, False)):
+    found = {}
+    for name, server in (("up", up), ("down", down)):
         root = root_of(server, str(tmp_path))
         tree = Tree.of([root])
-        found = examine(Subject(root=root, part=tree, seen=fleet.observe(tree).hosts["far"]))
-        assert found.ok is ok
-        assert found.checks[0].name == "connection"
-    (only,) = found.checks
+        found[name] = examine(Subject(root=root, part=tree, seen=fleet.observe(tree).hosts["far"]))
+    assert found["up"].ok
+    assert found["up"].checks[0].found
+    (only,) = found["down"].checks
     assert only.problem is not None
-    assert (only.problem.code, bool(only.problem.hint)) == ("LAB164", True)
+    assert (only.name, only.problem.code, bool(only.problem.hint)) == ("connection", "LAB164", True)
