@@ -21,7 +21,7 @@ from labctl.diagnostics import Diagnostic, ExitCode
 from labctl.hosts import ansible, fleet
 from labctl.hosts.ansible import Courier, Parcel, Reach
 from labctl.hosts.base import Check, HostError, Site
-from labctl.hosts.connect import connect
+from labctl.hosts.connect import CONNECTIONS, connect
 from labctl.hosts.events import Event
 from labctl.hosts.place import AnsiblePlacer, Item, Load, placer_of, reach_of
 from labctl.hosts.ssh import SshShell
@@ -32,7 +32,7 @@ from labctl.plan.model import Plan
 from labctl.secrets import Secret, Secrets
 from labctl.workload import SecretRef, SecretText
 from tests.ssh.conftest import root_of
-from tests.ssh.servers import Net, Sshd
+from tests.ssh.servers import Net, Sshd, can_have_own_users, own_users
 
 pytestmark = pytest.mark.slow
 
@@ -156,6 +156,32 @@ def test_no_secret_is_anywhere_but_in_its_file(
         assert SENTINEL not in text
         assert ELSEWHERE not in text
     assert SENTINEL in (tmp_path / "far/etc/s.env").read_text()
+
+
+@pytest.mark.skipif(not can_have_own_users(), reason="needs root, unshare, sudo and openssl: apt-get install sudo")
+@pytest.mark.parametrize("rule", ["lab ALL=(ALL:ALL) ALL", "lab ALL=(ALL:ALL) NOPASSWD: ALL"])
+def test_to_root_by_sudo(net: Net, tmp_path: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
+    """The password goes from memory to the prompt and nowhere else."""
+    place = net.folder / "users"
+    place.mkdir()
+    server = net.serve(within=own_users(place, SENTINEL, rule))
+    monkeypatch.setattr(CONNECTIONS, "sudo_password", lambda _: SENTINEL)
+    seen: set[str] = set()
+    stop = threading.Event()
+    sampler = threading.Thread(target=lambda: seen.update(command_lines(stop)))
+    sampler.start()
+    try:
+        plain = Secrets({"KEY": Secret("another one")})
+        report = apply(tree(root_of(server, str(tmp_path / "far"), user="lab", sudo=True)), plain)
+    finally:
+        stop.set()
+        sampler.join()
+    assert report.ok, report.diagnostics
+    found = (tmp_path / "far/etc/f1").stat()
+    assert (found.st_uid, found.st_mode & 0o777) == (0, 0o644)
+    assert any("sudo" in line for line in seen)
+    held = [p.read_bytes().decode(errors="replace") for p in artifacts.rglob("*") if p.is_file()]
+    assert not [text for text in (*seen, *held, repr(report), server.log) if SENTINEL in text]
 
 
 def test_the_users_own_ansible_changes_nothing(
