@@ -102,8 +102,13 @@ def bench(count: int, pyinfra: str | None) -> Iterator[Bench]:
         for name, text in (("systemctl", SYSTEMCTL), ("systemd-analyze", "#!/bin/sh\n")):
             script(place / "bin" / name, text)
         script(place / "ssh", f'#!/bin/sh\nexec {SSH} -F {net.config} "$@"\n')
-        settings = f'ForceCommand PATH={place / "bin"}:$PATH exec sh -c "${{SSH_ORIGINAL_COMMAND:-sh}}"'
+        settings = f'ForceCommand PATH={place / "bin"}:/usr/sbin:/usr/bin:/sbin:/bin exec sh -c "$SSH_ORIGINAL_COMMAND"'
+        (place / "home").mkdir()
+        users = Path("/etc/passwd").read_text().splitlines()
+        bare = [f"root:x:0:0::{place / 'home'}:/bin/sh" if u.startswith("root:") else u for u in users]
+        (place / "passwd").write_text("\n".join([*bare, ""]))
         mounts = " && ".join(f"mkdir -p {d} && mount -t tmpfs own {d}" for d in OWN)
+        mounts += f" && mount --bind {place / 'passwd'} /etc/passwd"  # a home without a login script
         within = ("unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh")
         servers = [net.serve(settings, "Subsystem sftp internal-sftp", within=within) for _ in range(count)]
         made = Bench(net, place, servers, [s.server_address[1] for s in healthy], pyinfra)
