@@ -130,7 +130,7 @@ class ExitCode:
     STALE = 5
     """A saved plan no longer matches the lab or the hosts."""
     INTERRUPTED = 130
-    """Stopped by Ctrl-C."""
+    """Stopped by Ctrl-C (or SIGTERM, SIGHUP): by the first between two steps, by a second one at once."""
 
 
 class LabctlError(Exception):

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from dataclasses import replace
 
 import pytest
@@ -82,6 +83,9 @@ def test_json_progress_is_a_line_per_event() -> None:
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
     assert [line["event"] for line in lines] == [type(e).__name__ for e in EVENTS]
     assert {line["at"] for line in lines} == {"now"}
+    assert all(
+        set(line) == {"event", "at", *(f.name for f in fields(e))} for line, e in zip(lines, EVENTS, strict=True)
+    )
     assert lines[-3]["problem"]["code"] == "LAB110"
     assert err.getvalue() == ""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from labctl import usecases
-from tools.reference import axes, cli, codes, lab_yaml, readme, services
+from tools.reference import axes, cli, codes, events, lab_yaml, readme, services
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = "docs/reference"
@@ -19,6 +19,7 @@ def pages() -> Mapping[str, str]:
     return {
         f"{REFERENCE}/cli.md": cli.page(),
         f"{REFERENCE}/exit-codes.md": cli.exit_codes(),
+        f"{REFERENCE}/events.md": events.page(),
         f"{REFERENCE}/lab-yaml.md": lab_yaml.page(schema),
         f"{REFERENCE}/lab.schema.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n",
         f"{REFERENCE}/diagnostics.md": codes.page(),
