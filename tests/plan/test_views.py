@@ -6,8 +6,7 @@ import io
 import json
 import subprocess
 import sys
-from dataclasses import fields
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 

@@ -12,10 +12,10 @@ from tools.reference.text import document, table
 
 _HEAD = """\
 `labctl apply`, `destroy`, `rollback` and `switch` with `--json` print one JSON object per line on standard output, and
-nothing else there. Every object has `event`, its name, and `at`, the time (ISO 8601, UTC). The first line is `Plan`, the
-last one `Result`; between them comes what happens, as it happens. Later versions may add keys and events: leave out what
-you do not know. A command that could not begin (errors in lab.yaml, no confirmation) prints one object with `diagnostics`
-instead.
+nothing else there. Every object has `event`, its name, and `at`, the time (ISO 8601, UTC). The first line is `Plan`,
+the last one `Result`; between them comes what happens, as it happens. Later versions may add keys and events: leave out
+what you do not know. A command that could not begin (errors in lab.yaml, no confirmation) prints one object with
+`diagnostics` instead.
 
 An address is `host:path` of a file, `host/unit` of a unit, `host image reference` of an image. A diagnostic has `code`,
 `severity`, `summary`, `detail`, `hint` and its place in lab.yaml.
