@@ -24,6 +24,15 @@ _STATES: Final[Mapping[str, UnitState]] = {
     "inactive": UnitState.STOPPED,
     "failed": UnitState.FAILED,
 }
+_NOT_EXECUTED: Final[Mapping[str, str]] = {
+    "200": "its working folder cannot be entered",
+    "203": "its program is not there, or may not be executed",
+    "216": "one of its groups (`video`, `render`) does not exist",
+    "217": "its user does not exist",
+    "226": "its file system view cannot be set up: a folder that it names is missing",
+    "243": "a secret that it is given cannot be read",
+}
+"""Exit statuses of systemd's own, before the program runs (systemd.exec(5), "Process exit codes")."""
 _COMES_BACK: Final = frozenset({"enabled", "enabled-runtime", "static", "alias", "indirect", "generated"})
 
 
@@ -185,6 +194,7 @@ def _seen(block: Mapping[str, str]) -> SeenUnit:
         state = UnitState.FAILED
     status = block.get("ExecMainStatus", "0")
     detail = block.get("SubState", "") + (f", exit status {status}" if status != "0" else "")
+    detail += f": {_NOT_EXECUTED[status]}" if status in _NOT_EXECUTED else ""
     return SeenUnit(
         state=state,
         enabled=block.get("UnitFileState", "") in _COMES_BACK,

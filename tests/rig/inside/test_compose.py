@@ -15,6 +15,7 @@ from labctl.hosts import fleet
 from labctl.hosts.events import ChangeStarted, Progress
 from labctl.plan.model import Kind
 from labctl.plan.observed import UnitState
+from labctl.secrets import Secret, Secrets
 from labctl.workload import (
     ConfigFile,
     Container,
@@ -287,4 +288,26 @@ def test_an_image_that_cannot_be_had_stops_nothing(lab: Lab, image: str, code: s
     lab.workloads["web"] = server("web", 8201)
     del lab.workloads["other"]
     assert lab.apply().ok
+    assert lab.todo() == []
+
+
+def test_a_rotated_secret_replaces_exactly_the_containers_that_use_it(lab: Lab) -> None:
+    lab.workloads["web"] = server("web", 8201)
+    lab.workloads["other"] = server("other", 8210, env={}, after=("web",))
+    lab.secrets = Secrets({"TOKEN": Secret("before")})
+    assert lab.apply().ok
+    before = containers()
+    lab.secrets = Secrets({"TOKEN": Secret("after the change")})
+    assert [(n, a) for n, a, _ in lab.todo()] == [
+        ("opt/labctl/rig/secrets/web.env", "update"),
+        ("web", "replace"),
+    ]
+    assert lab.apply().ok
+    assert ask(8201) == "oneafter the change"
+    assert containers()["other"] == before["other"]
+    assert containers()["web"] != before["web"]
+    stored = Path("/opt/labctl/rig/secrets/web.env")
+    assert (stored.stat().st_mode & 0o777, stored.stat().st_uid) == (0o600, 0)
+    processes = b"".join(p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists())
+    assert b"after the change" not in processes
     assert lab.todo() == []

@@ -182,3 +182,23 @@ def test_a_credential_is_for_its_service_alone(lab: Lab) -> None:
     assert lab.apply().ok
     assert started("reader") != first
     assert "read 7" in "\n".join(fleet.logs(lab.tree(), "reader", lines=20))
+
+
+@pytest.mark.parametrize(
+    ("form", "why"),
+    [
+        (Native(program="/opt/no-such-server"), "its program is not there"),
+        (Native(program="/bin/sleep", args=("9",), user="nobody-of-that-name"), "its user does not exist"),
+    ],
+)
+def test_a_service_that_cannot_even_begin_says_why(lab: Lab, form: Native, why: str) -> None:
+    Path("/opt/no-such-server").write_text("#!/no/such/interpreter")
+    Path("/opt/no-such-server").chmod(0o755)
+    lab.workloads["bad"] = server("bad", 8109, forms=(form,), files=())
+    try:
+        report = lab.apply()
+        assert why in report.outcomes["here"].failed["here/bad"].detail
+    finally:
+        Path("/opt/no-such-server").unlink()
+        del lab.workloads["bad"]
+    assert lab.apply().ok
