@@ -31,12 +31,13 @@ _MORE = {
     "phoenix": "LiteLLM sends it a trace of every request. It asks nobody for a password: keep it inside.",
     "prometheus": """\
 It collects the figures of the gateway, llama.cpp, vLLM, cards and services. Alerts follow from the lab: a program that
-does not answer, cards that are hot, full or hold more than planned, a gateway that fails or is slow, requests that wait.""",
+does not answer, cards that are hot, full or hold more than planned, a gateway that fails or is slow, requests that
+wait.""",
     "postgres": "A service with `database: postgres` gets a database of its own there, made by a task.",
     "neo4j": "With `schema:` a task makes constraints and indexes, and runs again when they change.",
     "monitoring": """\
-It stands for `prometheus`, `grafana`, `alertmanager` and a `gpu-exporter` on every host with cards; each that is declared
-by itself is left out here.""",
+It stands for `prometheus`, `grafana`, `alertmanager` and a `gpu-exporter` on every host with cards; each that is
+declared by itself is left out here.""",
 }
 _INSIDE = {
     "neo4j": (
