@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import atexit
 import functools
+import importlib
 import os
 import socket
 import threading
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
 
 from labctl.artefact import HostRoot, Manager
 from labctl.hosts.base import Shell, Site, UnitManager
-from labctl.hosts.compose import ComposeManager
 from labctl.hosts.local import LocalShell
 from labctl.hosts.observe import Managers
 from labctl.hosts.ssh import SshShell
-from labctl.hosts.supervisor import SupervisorManager
-from labctl.hosts.systemd import SystemdManager
 
 SUDO_PASSWORD: Final = "LABCTL_SUDO_PASSWORD"  # noqa: S105 - where one is
 """Environment variable: the password for sudo on hosts."""
@@ -91,15 +89,39 @@ def _is_local(root: HostRoot) -> bool:
     return root.login.port is None and root.login.jump is None and is_here(root.address)
 
 
+class Known(Mapping[str, UnitManager]):
+    """The managers of a host. Each is imported and made when it is first asked for: most hosts have one."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._made: dict[str, UnitManager] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, name: str) -> UnitManager:
+        with self._lock:
+            if name not in self._made:
+                module, kind, options = _MANAGERS[name]
+                self._made[name] = getattr(importlib.import_module(module), kind)(self._site, **options)
+            return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_MANAGERS)
+
+    def __len__(self) -> int:
+        return len(_MANAGERS)
+
+
+_MANAGERS: Final[Mapping[str, tuple[str, str, Mapping[str, Any]]]] = {
+    Manager.SUPERVISOR: ("labctl.hosts.supervisor", "SupervisorManager", {}),
+    Manager.COMPOSE: ("labctl.hosts.compose", "ComposeManager", {}),
+    Manager.SYSTEMD: ("labctl.hosts.systemd", "SystemdManager", {}),
+    Manager.SYSTEMD_USER: ("labctl.hosts.systemd", "SystemdManager", {"user": True}),
+}
+
+
 def managers_of(site: Site) -> Managers:
     """Return all managers of a host; none of them is asked anything yet."""
-    found: list[UnitManager] = [
-        SupervisorManager(site),
-        ComposeManager(site),
-        SystemdManager(site),
-        SystemdManager(site, user=True),
-    ]
-    return {manager.manager: manager for manager in found}
+    return Known(site)
 
 
 @functools.cache
