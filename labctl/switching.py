@@ -7,6 +7,7 @@ else. The hosts remember it first, so that the apply after a switch that was cut
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from labctl import operate
 from labctl.diagnostics import Diagnostic, LabctlError
@@ -115,7 +116,7 @@ def carry_out(switch: Switch, emit: Emit, how: How | None = None) -> Report:
         emit(event)
 
     _remember(switch, switch.after)
-    report = operate.apply(switch.work, watched, how)
+    report = operate.apply(switch.work, watched, replace(how or How(), doing="switch"))
     if back:
         _remember(switch, switch.before)
     return report

@@ -57,6 +57,7 @@ class How:
         force: take over fields of Kubernetes objects that other managers own.
         fail_fast: once a host has failed, the others stop after the step they are in.
         at_once: hosts worked on at the same time.
+        doing: what it is called in the lock and in the log.
         generations: hosts that are to become what they were; the plan was made for these trees.
     """
 
@@ -66,6 +67,7 @@ class How:
     force: bool = False
     fail_fast: bool = False
     at_once: int = AT_ONCE
+    doing: str = "apply"
     generations: Mapping[str, Generation] = field(default_factory=dict)
 
 
@@ -134,11 +136,12 @@ class Applying:
 
     def _under_lock(self, root: HostRoot, ended: list[Result]) -> None:
         self._check()
+        self.emit(HostPhase(host=root.host, phase=Phase.CONNECTING))
         site = connect(root)
         own_state_folder(site)
         with locked(
             site,
-            "destroy" if self.plan.destroy else "apply",
+            "destroy" if self.plan.destroy else self.how.doing,
             wait=self.how.wait_for_lock,
             force=self.how.break_lock,
             note=lambda text: self.emit(HostPhase(host=root.host, phase=Phase.LOCKING, detail=text)),
@@ -174,6 +177,7 @@ class Applying:
         return replace(outcome, interrupted=False, diagnostics=(*outcome.diagnostics, problem))
 
     def _locked(self, site: Site, still_mine: Callable[[], None]) -> Result:
+        self.emit(HostPhase(host=site.host, phase=Phase.LOOKING))
         part = self.tree.of_host(site.host)
         seen = self._look(site, part)
         if not seen.complete:
@@ -224,6 +228,7 @@ class Applying:
             destroy=self.plan.destroy,
             data=self.plan.data,
             whole=not self.plan.only,
+            doing=self.how.doing,
             placer=placer_of(site, self.courier),
             kept=None if generation is None else Kept.of(site, generation),
             generation=0 if generation is None else generation.number,

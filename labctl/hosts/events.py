@@ -13,7 +13,7 @@ class Phase(StrEnum):
     """What is being done on a host. Not every apply has every phase."""
 
     CONNECTING = "connecting"
-    LOCKING = "waiting for the lock"
+    LOCKING = "locking"
     LOOKING = "looking"
     FETCHING = "fetching"
     WRITING = "writing"

@@ -80,6 +80,8 @@ class SiteExecutor:
     """The generation that the host is to become again; 0: a new one."""
     whole: bool = True
     """The changes are all that there is to do on this host: afterwards it is what the lab says."""
+    doing: str = "apply"
+    """What an apply is called in the host's log."""
     check: Callable[[], None] = field(default=lambda: None)
 
     def execute(self, changes: Sequence[Change], tree: Tree, emit: Emit) -> Outcome:
@@ -123,7 +125,7 @@ class SiteExecutor:
         """Write the last manifest and the audit line, or remove both after a complete destroy."""
         result = "done" if outcome.ok else "interrupted" if outcome.interrupted else "failed"
         entry = {
-            "action": "destroy" if self.destroy else "rollback" if self.generation else "apply",
+            "action": "destroy" if self.destroy else "rollback" if self.generation else self.doing,
             "lab": self.lab,
             "plan": self.plan_digest,
             "result": result,

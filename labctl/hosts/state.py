@@ -201,11 +201,18 @@ def _take(site: Site, mine: bytes, *, force: bool, note: Callable[[str], None]) 
         return other
     if site.shell.swap(path, present, mine):
         if other is not None:
-            how = "breaking the lock of" if lives else "taking over the lock that was left behind by"
-            note(f"{how} {other}")
+            _took(site, other, lives=lives, note=note)
         return None
     present = site.shell.read(path)
     return (_holder(present) if present else None) or Holder("somebody", "?", now(), "?", "starting")
+
+
+def _took(site: Site, other: Holder, *, lives: bool, note: Callable[[str], None]) -> None:
+    """Tell whose lock was taken, and write into the host's log what its holder could not: that it was cut off."""
+    note(f"{'breaking the lock of' if lives else 'taking over the lock that was left behind by'} {other}")
+    entry = {"at": other.since, "user": other.user, "machine": other.machine, "action": other.doing}
+    if not lives:
+        audit(site, {**entry, "result": "cut off"})
 
 
 def _holder(content: bytes) -> Holder | None:

@@ -76,6 +76,7 @@ def test_a_switch_is_kept_until_lab_yaml_names_another_one(where: Place) -> None
     assert running(where) == {"alpha"}
     ran = where.ok("switch", "turns", "beta")
     assert "`beta` runs" in ran.out
+    assert json.loads(where.ok("history", "--json", "--last", "1").out)["history"][0]["action"] == "switch"
     assert running(where) == {"beta"}
     before = where.programs()
     for arguments in (["plan"], ["status"], ["plan", "--offline"]):
@@ -168,6 +169,8 @@ def test_a_second_ctrl_c_stops_at_once_and_the_lock_it_leaves_is_taken(where: Pl
     write(where, slow=0)
     assert "taking over the lock that was left behind by" in where.ok("apply", "--yes").err
     assert not locked(where)
+    history = json.loads(where.ok("history", "--json").out)["history"]
+    assert [(e["action"], e["result"]) for e in history] == [("apply", "cut off"), ("apply", "done")]
     where.ok("destroy", "--yes", "--data")
 
 
