@@ -187,6 +187,7 @@ class LlamaCpp(Unlimited):
             args=arguments(server, spec, host="0.0.0.0", port=LISTEN, container=True),  # noqa: S104 - in the container
             mounts=models_mount(server),
             probe=server.runtime.probe,
+            locked_memory=spec.mlock,
         )
 
     def _native(self, server: Server, spec: LlamaCppDeployment) -> Native:

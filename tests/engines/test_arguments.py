@@ -54,6 +54,7 @@ def test_llama_server_reads_every_argument(keys: dict[str, Any]) -> None:
     container, native = one.forms
     assert isinstance(container, Container)
     assert isinstance(native, Native)
+    assert container.locked_memory is native.locked_memory is bool(spec.get("mlock"))
     seen, _ = read_flags(container.args)
     assert seen["n_ctx"] == spec.get("context", 4096)
     assert seen["n_parallel"] == spec.get("slots", 1)
