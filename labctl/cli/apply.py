@@ -12,6 +12,7 @@ from labctl.cli.options import (
     AskSudoPassword,
     BreakLock,
     FailFast,
+    ForceConflicts,
     Hosts,
     Json,
     LabPath,
@@ -36,6 +37,7 @@ def apply(
     parallel: Parallel = PARALLEL,
     wait: Wait = 0,
     break_lock: BreakLock = False,
+    force_conflicts: ForceConflicts = False,
     ask_sudo_password: AskSudoPassword = False,
     json: Json = False,
 ) -> None:
@@ -53,7 +55,14 @@ def apply(
     scope = Scope(hosts=tuple(host), only=tuple(only))
     work = saved_work(lab, json=json) if saved else fresh_work(lab, tuple(overlay), scope, json=json)
     if confirm(work, "apply", yes=yes, diff=diff, json=json):
-        how = How(exact=saved, wait_for_lock=wait, break_lock=break_lock, fail_fast=fail_fast, at_once=parallel)
+        how = How(
+            exact=saved,
+            wait_for_lock=wait,
+            break_lock=break_lock,
+            force=force_conflicts,
+            fail_fast=fail_fast,
+            at_once=parallel,
+        )
         raise typer.Exit(carry_out(work, how, json=json))
     settle_turns(work)
     finish(work, json=json)

@@ -30,4 +30,7 @@ Only = Annotated[
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Start nothing more on any host once one has failed.")]
 Parallel = Annotated[int, typer.Option("--parallel", metavar="N", min=1, help="Hosts worked on at the same time.")]
 AskSudoPassword = Annotated[bool, typer.Option("--ask-sudo-password", help="Ask for the password that sudo wants.")]
+ForceConflicts = Annotated[
+    bool, typer.Option("--force-conflicts", help="Take over fields of Kubernetes objects that others have set.")
+]
 BreakLock = Annotated[bool, typer.Option("--break-lock", help="Take the lock from another apply.")]

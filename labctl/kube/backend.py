@@ -24,7 +24,7 @@ from labctl.kube.execute import Executor
 from labctl.kube.listing import cluster_of
 from labctl.kube.lock import locked
 from labctl.kube.lock import read as read_lock
-from labctl.kube.observe import Sight, look
+from labctl.kube.observe import Known, Sight, look
 from labctl.kube.prepare import Values, sent
 from labctl.plan.diff import diff
 from labctl.plan.model import Action, Change, Plan, moved
@@ -162,10 +162,8 @@ class _Applying:
 
     def _locked(self, held: Callable[[], None]) -> tuple[Outcome, Stale]:
         order = self.order
-        planned = order.plan.of_host(self.root.host)
-        skip = frozenset(c.name for c in planned if c.action is Action.CREATE) if self.existed else frozenset()
         order.emit(HostPhase(host=self.root.host, phase=Phase.LOOKING))
-        sight = look(self.api, self.root, order.tree, order.secrets, skip=skip, dry=not order.plan.destroy)
+        sight = look(self.api, self.root, order.tree, order.secrets, known=self._known(), dry=not order.plan.destroy)
         problem = self._refusal(sight)
         if problem:
             return _refused(order, problem), ()
@@ -177,6 +175,18 @@ class _Applying:
             key = record.ensure_key(self.api, self.cluster, sight.record.key)
             sight = replace(sight, values=replace(sight.values, key=key))
         return self._execute(sight, fresh, held), ()
+
+    def _known(self) -> Known:
+        """Return what the plan tried on the server, if nothing was refused: it need not be tried again."""
+        plan = self.order.plan
+        if not self.existed or any(d.is_error for d in plan.hosts[self.root.host].why):
+            return Known()
+        planned = plan.of_host(self.root.host)
+        changed = {c.name: c.before.revision for c in planned if c.action is Action.UPDATE and c.before is not None}
+        return Known(
+            new=frozenset(c.name for c in planned if c.action is Action.CREATE),
+            changed={name: revision for name, revision in changed.items() if revision},
+        )
 
     def _refusal(self, sight: Sight) -> tuple[Diagnostic, ...]:
         """Return what stops this apply before it begins; conflicts do not when they are to be forced."""

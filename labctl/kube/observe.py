@@ -78,13 +78,26 @@ class Sight:
         return {n: Entry(kind=EntryKind.OBJECT, digest=s.digest) for n, s in self.seen.items() if s.exists and s.digest}
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a plan has found out already, for a look that is to confirm it.
+
+    Attributes:
+        new: objects that are to be created, and were tried.
+        changed: objects that are to be changed → the version that was there when they were tried.
+    """
+
+    new: frozenset[str] = frozenset()
+    changed: Mapping[str, str] = field(default_factory=dict)
+
+
 def look(
     api: Api,
     root: HostRoot,
     tree: Tree,
     secrets: Secrets | None,
     *,
-    skip: frozenset[str] = frozenset(),
+    known: Known | None = None,
     dry: bool = True,
 ) -> Sight:
     """Look at a cluster.
@@ -94,7 +107,7 @@ def look(
         root: the cluster's root; ``tree`` its part of the tree.
         tree: what is wanted.
         secrets: values, None when none are at hand.
-        skip: objects that need not be tried when they are not there.
+        known: what need not be tried again.
         dry: try what is wanted on the server; without, only see what is there.
 
     Raises:
@@ -124,7 +137,7 @@ def look(
         at=at,
         fresh=not spaces.get(cluster.namespace, True),
     )
-    looker = _Looker(api, sight, spaces, skip, secrets.redactor() if secrets is not None else Redactor())
+    looker = _Looker(api, sight, spaces, known or Known(), secrets.redactor() if secrets is not None else Redactor())
     return looker.all(wanted if dry else {})
 
 
@@ -133,7 +146,7 @@ class _Looker:
     api: Api
     sight: Sight
     spaces: Mapping[str, bool]
-    skip: frozenset[str]
+    known: Known
     redact: Redactor
 
     def all(self, wanted: Mapping[str, Object]) -> Sight:
@@ -169,11 +182,14 @@ class _Looker:
         namespace = item.value["metadata"].get("namespace")
         if namespace is not None and not self.spaces.get(namespace, True):
             return SeenObject(exists=False), None, None, False
-        if live is None and name in self.skip:
+        if live is None and name in self.known.new:
             return SeenObject(exists=False), None, None, True
         body = self.body(item, live)
         if live is not None and self._proved(item, live, body):
             return replace(self._describe(live, item), same=True), live, None, True
+        if live is not None and self.known.changed.get(name) == live["metadata"]["resourceVersion"]:
+            rotated = template_note(live) != template_note(body)
+            return replace(self._describe(live, item), rotated=rotated), live, None, True
         return self._try(name, item, live, body)
 
     def body(self, item: Object, live: Value | None) -> Any:
@@ -269,6 +285,7 @@ class _Looker:
             applied_secret=notes.get(SECRETS),
             state=state.state if shows else None,
             detail=state.detail if shows else "",
+            revision=live["metadata"].get("resourceVersion"),
         )
 
     def _text(self, value: Value) -> str:

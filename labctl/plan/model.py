@@ -108,6 +108,8 @@ class State:
     size: int | None = None
     unit: str | None = None
     """A unit's state in one word."""
+    revision: str | None = None
+    """The version of a Kubernetes object that was looked at: while it stays, so does what was found out about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

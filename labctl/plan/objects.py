@@ -144,7 +144,7 @@ def _before(seen: SeenObject | None, *, shown: bool) -> State | None:
     if seen is None or not seen.exists:
         return None
     digest = seen.digest if seen.secret is None else f"{seen.digest}:{seen.secret}"
-    return State(digest=digest, text=seen.text if shown else None, unit=seen.state)
+    return State(digest=digest, text=seen.text if shown else None, unit=seen.state, revision=seen.revision)
 
 
 def _after(item: Object, seen: SeenObject | None) -> str:

@@ -177,6 +177,7 @@ class SeenObject:
         managers: who else changed what labctl had applied.
         secret: of a Secret: keyed digest of the values that are there; ``applied_secret``: of those that labctl wrote.
         state: how a workload is doing, with ``detail``.
+        revision: its version.
     """
 
     exists: bool = True
