@@ -346,6 +346,8 @@ _PATTERNS: Final[Mapping[str, str]] = {
     NAME_PATTERN: "names have lower-case letters, digits and inner hyphens, 63 characters at most, e.g. `chat-2`",
     r"^[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}$": "it starts with a letter or digit and has letters, digits and `._:/@+-`",
     r"^[A-Z_][A-Z0-9_]*$": "names of secrets have capital letters, digits and underscores, e.g. `HF_TOKEN`",
+    r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$": "write a host name in lower case, without `*` and `http://`: `lab.example`",
+    r"^https://": "write its address as k3s has it: `https://HOST:6443`",
     r"^(GPU|MIG)-[0-9a-fA-F-]+$": "write the card's index, or its UUID as `nvidia-smi -L` shows it: `GPU-…`",
 }
 

@@ -38,11 +38,11 @@ in the cluster's namespace; ``project`` is the object's path, ``fingerprint`` it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from labctl.artefact import Cluster, File, HostRoot, Item, Manager, ModelFile, Object, Unit
-from labctl.diagnostics import Diagnostic, LabctlError
+from labctl.diagnostics import Diagnostic, DocPath, LabctlError
 from labctl.placed import PlacedHost, Places
 from labctl.targets import shared
 from labctl.targets.k3s import cluster, folder, objects, storage
@@ -118,7 +118,7 @@ class K3s:
         made += _stores(site, hosts, runs, models)
         pods = [o.value["spec"]["template"]["spec"] for o in made if "template" in o.value.get("spec", {})]
         made += cluster.objects(site, hosts, pods)
-        _judge(made)
+        _judge(made, {run.workload.origin for run in runs if run.extra})
         yield HostRoot(
             host=site.name,
             root="kubernetes",
@@ -179,14 +179,14 @@ def _stores(
         yield from storage.account(site)
 
 
-def _judge(made: Sequence[Object]) -> None:
-    """Raise LabctlError (LAB218) for what an API server would refuse: it can only come from a patch, or from a bug."""
+def _judge(made: Sequence[Object], patched: Collection[DocPath]) -> None:
+    """Raise LabctlError (LAB218) for what an API server would refuse: it comes from a patch, or else from a bug."""
     found = [
         Diagnostic(
             code="LAB218",
             summary=f"{fault.item.value['kind']} `{fault.item.value['metadata']['name']}`: {fault.what}",
-            path=fault.item.origin or None,
-            hint="see its `extra: {k3s: …}`",
+            path=(*fault.item.origin, "extra", "k3s") if fault.item.origin in patched else fault.item.origin or None,
+            hint="correct what is laid over it" if fault.item.origin in patched else "please report it as a bug",
         )
         for fault in all_faults(made)
     ]

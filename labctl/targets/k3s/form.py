@@ -15,23 +15,29 @@ from labctl.targets.k3s.settings import Settings
 from labctl.workload import Container, SecretText, Workload
 
 _BINARY: Final = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
+_DECIMAL: Final = ("", "k", "M", "G", "T", "P", "E")
 _LABEL: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _KEY: Final = re.compile(r"[^-._a-zA-Z0-9]")
 APP: Final = "app.kubernetes.io"
 
 
 def memory(size: int) -> str:
-    """Return bytes as the server itself writes them: the largest binary unit that divides them."""
-    power = 0
-    while size and size % 1024 == 0 and power < len(_BINARY) - 1:
-        size, power = size // 1024, power + 1
-    return f"{size}{_BINARY[power]}"
+    """Return bytes as the server itself writes them: with the largest unit that divides them, binary where one does."""
+    return _largest(size, 1024, _BINARY) if size % 1024 == 0 else _largest(size, 1000, _DECIMAL)
 
 
 def cores(number: float) -> str:
     """Return CPU cores as the server itself writes them: whole ones, else thousandths."""
     thousandths = max(1, round(number * 1000))
-    return str(thousandths // 1000) if thousandths % 1000 == 0 else f"{thousandths}m"
+    whole = thousandths % 1000 == 0
+    return _largest(thousandths // 1000, 1000, _DECIMAL) if whole else f"{thousandths}m"
+
+
+def _largest(number: int, step: int, units: tuple[str, ...]) -> str:
+    power = 0
+    while number and number % step == 0 and power < len(units) - 1:
+        number, power = number // step, power + 1
+    return f"{number}{units[power]}"
 
 
 def expanded(text: str) -> str:

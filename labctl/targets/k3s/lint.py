@@ -190,12 +190,15 @@ def quantity(amount: Any) -> Iterator[str]:
 
 def _canonical(number: Decimal, unit: str) -> str:
     """Return a quantity with the largest unit of its kind that leaves a whole number."""
-    if unit in _BINARY:
+    if not number:
+        return "0"
+    if unit in _BINARY and number * 1024 ** _BINARY[unit] >= 1024:
         whole, power = number * 1024 ** _BINARY[unit], 0
         while whole and whole % 1024 == 0 and power < 6:
             whole, power = whole / 1024, power + 1
         return f"{whole:f}".removesuffix(".0") + ("", *_BINARY)[power]
-    thousandths = number * Decimal(1000) ** (_DECIMAL[unit] + 1)
+    factor = Decimal(1024) ** _BINARY[unit] if unit in _BINARY else Decimal(1000) ** _DECIMAL[unit]
+    thousandths = number * factor * 1000
     power = -1
     while thousandths and thousandths % 1000 == 0 and power < 6:
         thousandths, power = thousandths / 1000, power + 1
