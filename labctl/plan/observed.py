@@ -193,6 +193,7 @@ class SeenObject:
     applied_secret: str | None = None
     state: UnitState | None = None
     detail: str = ""
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
