@@ -129,11 +129,18 @@ def make_plan(loaded: Loaded, scope: Scope, secrets: Secrets | None = None) -> W
     return plan_of(loaded, found, scope, secrets)
 
 
-def plan_of(loaded: Loaded, found: Turns, scope: Scope, secrets: Secrets | None = None) -> Work:
-    """Plan a lab as it stands."""
+def look(loaded: Loaded, scope: Scope, secrets: Secrets | None = None) -> Observed:
+    """Return what is on the hosts; ``offline`` what an apply left there."""
     tree = tree_for(loaded, scope)
-    name = loaded.need_placed().lab.name
-    observed = last_known(name, tree) if scope.offline else fleet.observe(tree, secrets)
+    return last_known(loaded.need_placed().lab.name, tree) if scope.offline else fleet.observe(tree, secrets)
+
+
+def plan_of(
+    loaded: Loaded, found: Turns, scope: Scope, secrets: Secrets | None = None, observed: Observed | None = None
+) -> Work:
+    """Plan a lab as it stands; ``observed`` is what was seen just now, when somebody has looked already."""
+    tree = tree_for(loaded, scope)
+    observed = observed or look(loaded, scope, secrets)
     digests = fleet.secret_digests(tree, secrets) if secrets is not None else None
     plan = _with_notes(_plan(loaded, tree, observed, digests, scope), tree, found)
     plan = plan if scope.destroy else _with_differences(loaded, plan, observed)

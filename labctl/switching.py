@@ -98,8 +98,10 @@ def prepare(loaded: Loaded, name: str, member: str) -> Switch:
     switched = with_active(loaded, after.active)
     hosts = sorted({u.host for u in operate.tree_of(stands).units if u.turns == name})
     scope, secrets = Scope(hosts=tuple(hosts)), operate.known_secrets(stands, operate.tree_of(stands, hosts))
-    _refuse_others(group, operate.plan_of(stands, before, scope, secrets), frozenset(units_of(stands, group)))
-    work = operate.plan_of(switched, after, scope, secrets)
+    observed = operate.look(stands, scope, secrets)
+    as_it_is = operate.plan_of(stands, before, scope, secrets, observed)
+    _refuse_others(group, as_it_is, frozenset(units_of(stands, group)))
+    work = operate.plan_of(switched, after, scope, secrets, observed)
     return Switch(group=group, member=member, work=work, before=before, after=after)
 
 

@@ -33,7 +33,7 @@ def switch_to(loaded: Loaded, group: str, member: str, how: How, *, json: bool) 
         report = Report()
     else:
         if not json:
-            show_plan(prepared.work.plan)
+            show_plan(prepared.work.plan, notes=False)
         report = watch(prepared.work, lambda emit: switching.carry_out(prepared, emit, how), json=json)
     if json:
         result(report, group=group, member=member)

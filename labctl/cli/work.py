@@ -9,7 +9,7 @@ from pathlib import Path
 from labctl import operate, usecases
 from labctl.cli.interrupts import at_once_on_second_interrupt
 from labctl.cli.report import check, printer, show_diagnostics
-from labctl.diagnostics import Diagnostic, ExitCode, LabctlError
+from labctl.diagnostics import Diagnostic, ExitCode, LabctlError, Severity
 from labctl.hosts.applying import How
 from labctl.hosts.fleet import Report
 from labctl.hosts.state import now
@@ -37,10 +37,11 @@ def saved_work(path: Path, *, json: bool) -> Work:
     return operate.check_saved(loaded, saved)
 
 
-def show_plan(plan: Plan, *, diff: bool = False) -> None:
-    """Print a plan: the plan itself on stdout, problems of hosts on stderr."""
+def show_plan(plan: Plan, *, diff: bool = False, notes: bool = True) -> None:
+    """Print a plan: the plan itself on stdout, problems of hosts (with ``notes`` all there is to say) on stderr."""
     printer().data(render_plan(plan, diff=diff, colour=sys.stdout.isatty() and printer().colour))
-    show_diagnostics(plan.diagnostics, json=False)
+    said = [d for d in plan.diagnostics if notes or d.severity is not Severity.NOTE]
+    show_diagnostics(said, json=False)
 
 
 def confirm(work: Work, verb: str, *, yes: bool, diff: bool, json: bool) -> bool:
