@@ -17,7 +17,7 @@ from labctl.hosts.checks import tolerating
 from labctl.hosts.connect import managers_of
 from labctl.hosts.events import LogLine
 from labctl.hosts.models import Fetched, fetch, remove_parts
-from labctl.hosts.place import Item, Load, staged
+from labctl.hosts.place import Item, Load, new_staging, staged
 from labctl.hosts.state import BACKUP
 from labctl.hosts.work import Work
 from labctl.plan.digests import context
@@ -126,7 +126,8 @@ def _placed(work: Work, change: Change, problem: str | None) -> None:
 
 def _load(work: Work, items: Mapping[str, Item]) -> Load:
     """Return the files with the checks that managers make of those among them which define units."""
-    managers = managers_of(replace(work.site, folder=staged(work.site)))
+    staging = new_staging(work.site)
+    managers = managers_of(replace(work.site, folder=staged(staging)))
     checks: list[Check] = []
     seen_by_checks: set[str] = set()
     checked: set[str] = set()
@@ -140,6 +141,7 @@ def _load(work: Work, items: Mapping[str, Item]) -> Load:
     coming = [work.site.at(path) for path in items if path not in checked]
     links = [p for p, a in work.artefacts.items() if _beside(p, seen_by_checks) and not isinstance(a, ModelFile)]
     return Load(
+        staging=staging,
         items=tuple(items.values()),
         links=tuple(path for path in links if path not in items),
         checks=tuple(tolerating(checks, coming)),

@@ -11,6 +11,7 @@ import json
 import tarfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
+from secrets import token_hex
 from typing import Any, Final, Protocol
 
 from labctl.diagnostics import Diagnostic
@@ -25,7 +26,7 @@ from labctl.secrets import Secret
 from labctl.values import dataclass
 
 STAGING: Final = "staging"
-"""Folder, among labctl's own files, in which files wait until they are checked."""
+"""Folder, among labctl's own files, in whose folders files wait until they are checked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +44,13 @@ class Load:
     """What a host gets in one go.
 
     Attributes:
+        staging: folder in which files wait, from ``new_staging``.
         items: the files.
         links: files that stay as they are and that checks may have to see beside the new ones.
         checks: of the files as they are staged.
     """
 
+    staging: str
     items: tuple[Item, ...]
     links: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
@@ -78,9 +81,14 @@ def reach_of(shell: SshShell) -> Reach:
     )
 
 
-def staged(site: Site) -> str:
+def new_staging(site: Site) -> str:
+    """Return a name for a staging folder that no other apply has: a killed one may still be at work in its own."""
+    return site.state(f"{STAGING}/{token_hex(4)}")
+
+
+def staged(staging: str) -> str:
     """Return the folder that stands for the host's root while files are checked."""
-    return f"{site.state(STAGING)}/{TREE}"
+    return f"{staging}/{TREE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +100,10 @@ class DirectPlacer:
     def place(self, load: Load, step: Callable[[], None]) -> Mapping[str, str]:
         """Stage and check where there is something to check, then write."""
         if load.checks:
-            open_staging(self.site)
+            open_staging(self.site, load.staging)
             try:
-                stage(self.site, load.items)
-                self._show(load.links)
+                stage(self.site, load.staging, load.items)
+                self._show(load)
                 step()
                 run_checks(self.site.shell, load.checks)
             finally:
@@ -109,11 +117,11 @@ class DirectPlacer:
                 failed[item.path] = f"{error.filename or item.path}: {error.strerror or error}"
         return failed
 
-    def _show(self, links: Iterable[str]) -> None:
-        for path in links:
+    def _show(self, load: Load) -> None:
+        for path in load.links:
             content = self.site.shell.read(self.site.at(path))
             if content is not None:
-                _write(self.site, staged(self.site), Item(path=path, content=content, mode=0o600))
+                _write(self.site, staged(load.staging), Item(path=path, content=content, mode=0o600))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +136,15 @@ class AnsiblePlacer:
         """Send what may be shown in one bundle. Without any, there is nothing for Ansible to do."""
         if all(item.secret for item in load.items) and not load.checks:
             return DirectPlacer(self.site).place(load, step)
-        open_staging(self.site)
+        open_staging(self.site, load.staging)
         try:
-            stage(self.site, (item for item in load.items if item.secret))
+            stage(self.site, load.staging, (item for item in load.items if item.secret))
             step()
-            staging, lock = self.site.state(STAGING), self.site.state(LOCK)
+            lock = self.site.state(LOCK)
             held = (self.site.shell.read(lock) or b"").decode()
             request = _request(self.site, load, {"path": lock, "content": held})
             bundle = pack(request, load.items)
-            parcel = Parcel(host=self.site.host, reach=reach_of(self.shell), staging=staging, bundle=bundle)
+            parcel = Parcel(host=self.site.host, reach=reach_of(self.shell), staging=load.staging, bundle=bundle)
             answer = self.courier.bring(parcel)
         finally:
             close_staging(self.site)
@@ -154,26 +162,26 @@ class AnsiblePlacer:
         return failed
 
 
-def open_staging(site: Site) -> None:
-    """Make an empty staging folder that only its owner sees into."""
+def open_staging(site: Site, staging: str) -> None:
+    """Make an empty staging folder that only its owner sees into; what a killed apply has left goes."""
     close_staging(site)
-    ran = site.shell.run(["mkdir", "-m", "0700", "--", site.state(STAGING)])
+    ran = site.shell.run(["mkdir", "-m", "0700", "--", site.state(STAGING), staging])
     if not ran.ok:
         summary = f"files cannot be staged on `{site.host}`"
         raise HostError(Diagnostic(code="LAB148", summary=summary, detail=ran.tail()))
 
 
 def close_staging(site: Site) -> None:
-    """Remove the staging folder, if it is there."""
-    staging = site.state(STAGING)
-    if site.shell.look([staging], digest=lambda *_: False):
-        site.shell.run(["rm", "-rf", "--", staging])
+    """Remove whatever is staged."""
+    folder = site.state(STAGING)
+    if site.shell.look([folder], digest=lambda *_: False):
+        site.shell.run(["rm", "-rf", "--", folder])
 
 
-def stage(site: Site, items: Iterable[Item]) -> None:
+def stage(site: Site, staging: str, items: Iterable[Item]) -> None:
     """Lay files into the staging folder, for their owner only."""
     for item in items:
-        _write(site, staged(site), Item(path=item.path, content=item.content, mode=0o600))
+        _write(site, staged(staging), Item(path=item.path, content=item.content, mode=0o600))
 
 
 def _write(site: Site, folder: str, item: Item) -> None:

@@ -13,7 +13,7 @@ from labctl.artefact import HostRoot
 from labctl.hosts.base import Check, HostError, Ran, Site
 from labctl.hosts.checks import refusal
 from labctl.hosts.local import LocalShell
-from labctl.hosts.place import STAGING, DirectPlacer, Item, Load, pack, staged
+from labctl.hosts.place import STAGING, DirectPlacer, Item, Load, new_staging, pack, staged
 from labctl.hosts.playbooks.library.labctl_place import accepts, place
 
 YES = Check(argv=("true",), code="LAB111", summary="no")
@@ -42,8 +42,8 @@ def files(site: Site) -> dict[str, tuple[str, int]]:
 
 def by_hand(site: Site, load: Load) -> dict[str, str]:
     """The module itself, as Ansible runs it on the host."""
-    staging = Path(site.state(STAGING))
-    staging.mkdir(mode=0o700)
+    staging = Path(load.staging)
+    staging.mkdir(mode=0o700, parents=True)
     lock = site.state("lock")
     request = {
         "root": site.folder,
@@ -57,7 +57,7 @@ def by_hand(site: Site, load: Load) -> dict[str, str]:
         place_at.parent.mkdir(parents=True)
         place_at.write_bytes(secret.content)
     answer = place(str(staging), pack(json.dumps(request).encode(), load.items))
-    assert not staging.exists()
+    assert not Path(site.state(STAGING)).exists()
     if answer.get("refused"):
         said = answer["refused"]
         raise HostError(refusal(load.checks[said["check"]], Ran(said["code"], said["out"], said["err"])))
@@ -76,7 +76,7 @@ Bring = Callable[[Site, Load], dict[str, str]]
 @BOTH
 def test_files_get_their_content_and_mode_and_nothing_else_is_left(site: Site, bring: Bring) -> None:
     (Path(site.folder) / "a").write_text("old")
-    load = Load(items=(item("a"), item("deep/er/b", "{{ x }}", 0o600)), checks=(YES,))
+    load = Load(staging=new_staging(site), items=(item("a"), item("deep/er/b", "{{ x }}", 0o600)), checks=(YES,))
     assert bring(site, load) == {}
     assert files(site) == {"a": ("new", 0o640), "deep/er/b": ("{{ x }}", 0o600)}
 
@@ -86,7 +86,7 @@ def test_what_a_check_refuses_changes_nothing(site: Site, bring: Bring) -> None:
     (Path(site.folder) / "a").write_text("old")
     before = files(site)
     with pytest.raises(HostError, match="LAB111") as caught:
-        bring(site, Load(items=(item("a"), item("b")), checks=(YES, NO)))
+        bring(site, Load(staging=new_staging(site), items=(item("a"), item("b")), checks=(YES, NO)))
     assert "because" in caught.value.diagnostic.detail
     assert files(site) == before
 
@@ -95,10 +95,11 @@ def test_what_a_check_refuses_changes_nothing(site: Site, bring: Bring) -> None:
 def test_a_check_sees_the_new_files_beside_the_old_ones(site: Site, bring: Bring) -> None:
     (Path(site.folder) / "d").mkdir()
     (Path(site.folder) / "d/kept").write_text("kept")
-    look = f"cd {staged(site)}/d && cat kept new secret"
+    staging = new_staging(site)
+    look = f"cd {staged(staging)}/d && cat kept new secret"
     check = Check(argv=("sh", "-c", f'[ "$({look})" = keptnews ]'), code="LAB111", summary="not seen")
     secret = Item(path="d/secret", content=b"s", mode=0o600, secret=True)
-    load = Load(items=(item("d/new"), secret), links=("d/kept",), checks=(check,))
+    load = Load(staging=staging, items=(item("d/new"), secret), links=("d/kept",), checks=(check,))
     assert bring(site, load) == {}
     assert files(site)["d/kept"][0] == "kept"
     assert files(site)["d/secret"] == ("s", 0o600)
@@ -107,15 +108,15 @@ def test_a_check_sees_the_new_files_beside_the_old_ones(site: Site, bring: Bring
 @BOTH
 def test_one_that_cannot_be_replaced_does_not_stop_the_others(site: Site, bring: Bring) -> None:
     (Path(site.folder) / "folder").mkdir()
-    problems = bring(site, Load(items=(item("a"), item("folder"), item("b")), checks=(YES,)))
+    problems = bring(site, Load(staging=new_staging(site), items=(item("a"), item("folder"), item("b")), checks=(YES,)))
     assert list(problems) == ["folder"]
     assert {"a", "b"} <= files(site).keys()
 
 
 def test_nothing_is_put_in_place_once_the_lock_has_changed_hands(site: Site) -> None:
     """What a killed labctl's Ansible may still be doing when the next apply has begun."""
-    staging = Path(site.state(STAGING))
-    staging.mkdir(mode=0o700)
+    staging = Path(new_staging(site))
+    staging.mkdir(mode=0o700, parents=True)
     Path(site.state("lock")).write_text("somebody else")
     request = {"root": site.folder, "lock": {"path": site.state("lock"), "content": "me"}, "links": [], "checks": []}
     answer = place(
@@ -131,23 +132,31 @@ def test_an_old_files_owner_stays(site: Site) -> None:
     path = Path(site.folder) / "a"
     path.write_text("old")
     os.chown(path, 1234, 1235)
-    assert by_hand(site, Load(items=(item("a"),))) == {}
+    assert by_hand(site, Load(staging=new_staging(site), items=(item("a"),))) == {}
     assert (path.stat().st_uid, path.stat().st_gid) == (1234, 1235)
 
 
 def test_a_bundle_does_not_reach_out_of_its_folder(site: Site) -> None:
-    staging = Path(site.state(STAGING))
-    staging.mkdir(mode=0o700)
+    staging = Path(new_staging(site))
+    staging.mkdir(mode=0o700, parents=True)
     with pytest.raises(ValueError, match="outside"):
         place(str(staging), pack(b"{}", [item("../../outside")]))
     assert not staging.exists()
 
 
 def test_staged_files_are_their_owners_alone(site: Site) -> None:
-    modes = f'stat -c "%a" {site.state(STAGING)} {staged(site)}/a; false'
+    staging = new_staging(site)
+    modes = f'stat -c "%a" {site.state(STAGING)} {staging} {staged(staging)}/a; false'
     with pytest.raises(HostError) as caught:
-        directly(site, Load(items=(item("a"),), checks=(Check(argv=("sh", "-c", modes), code="LAB111", summary="x"),)))
-    assert caught.value.diagnostic.detail == "700\n600"
+        directly(
+            site,
+            Load(
+                staging=staging,
+                items=(item("a"),),
+                checks=(Check(argv=("sh", "-c", modes), code="LAB111", summary="x"),),
+            ),
+        )
+    assert caught.value.diagnostic.detail == "700\n700\n600"
 
 
 @pytest.mark.parametrize(

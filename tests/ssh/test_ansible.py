@@ -23,7 +23,7 @@ from labctl.hosts.ansible import Courier, Parcel, Reach
 from labctl.hosts.base import Check, HostError, Site
 from labctl.hosts.connect import CONNECTIONS, connect
 from labctl.hosts.events import Event
-from labctl.hosts.place import AnsiblePlacer, Item, Load, placer_of, reach_of
+from labctl.hosts.place import AnsiblePlacer, Item, Load, new_staging, placer_of, reach_of, staged
 from labctl.hosts.ssh import SshShell
 from labctl.hosts.state import own_state_folder
 from labctl.hosts.work import CRASH
@@ -197,13 +197,15 @@ def test_the_users_own_ansible_changes_nothing(
     assert capfd.readouterr().out == ""
 
 
-def placed(server: Sshd, folder: Path, load: Load) -> Diagnostic | None:
+def placed(server: Sshd, folder: Path, item: Item) -> Diagnostic | None:
     """Place files over SSH; return what was said against it."""
     site = connect(root_of(server, str(folder)))
     own_state_folder(site)
     placer = placer_of(site, Courier())
     assert isinstance(placer, AnsiblePlacer)
     try:
+        staging = new_staging(site)
+        load = Load(staging=staging, items=(item,), checks=(verify(staging),))
         assert placer.place(load, lambda: None) == {}
     except HostError as error:
         return error.diagnostic
@@ -214,8 +216,8 @@ def unit_file(line: str) -> Item:
     return Item(path="etc/x.service", content=f"[Service]\nExecStart=/bin/true\n{line}\n".encode(), mode=0o644)
 
 
-def verify(site_folder: Path) -> Check:
-    path = f"{site_folder}/state/staging/tree/etc/x.service"
+def verify(staging: str) -> Check:
+    path = f"{staged(staging)}/etc/x.service"
     argv = ("systemd-analyze", "verify", "--man=no", path)
     return Check(argv=argv, code="LAB113", summary="refused", names=("x.service",))
 
@@ -224,9 +226,9 @@ def test_what_systemd_refuses_is_not_put_in_place(server: Sshd, tmp_path: Path) 
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed: apt-get install systemd")
     far = tmp_path / "far"
-    assert placed(server, far, Load(items=(unit_file("Restart=always"),), checks=(verify(far),))) is None
+    assert placed(server, far, unit_file("Restart=always")) is None
     before = (far / "etc/x.service").read_bytes()
-    said = placed(server, far, Load(items=(unit_file("Restrat=always"),), checks=(verify(far),)))
+    said = placed(server, far, unit_file("Restrat=always"))
     assert said is not None
     assert said.code == "LAB113"
     assert "Restrat" in said.detail

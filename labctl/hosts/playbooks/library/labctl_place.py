@@ -51,6 +51,8 @@ def place(folder: str, bundle: bytes) -> dict[str, Any]:
             return _switch(request, staging / TREE)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty: it is of use to somebody else
+            staging.parent.rmdir()
 
 
 def _unpack(staging: Path, bundle: bytes) -> Any:
