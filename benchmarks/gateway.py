@@ -1,7 +1,7 @@
 """``python -m benchmarks.gateway``: the built-in gateway against a direct connection, llama-swap and LiteLLM.
 
-The same real llama.cpp servers behind each, in one run. llama-swap is looked for on PATH or at ``$LLAMA_SWAP``; LiteLLM is
-the installed one. What is missing is said and left out. Latency is what a kept connection sees of one small chat answer.
+The same real llama.cpp servers behind each, in one run. llama-swap is looked for on PATH or at ``$LLAMA_SWAP``; LiteLLM
+is the installed one. What is missing is said and left out. Latency is what a kept connection sees of one small answer.
 """
 
 from __future__ import annotations
@@ -181,7 +181,10 @@ def latency(it: Bench, seconds: float) -> dict[str, dict[int, Figures]]:
     """Measure every way to the first server."""
     name, found = it.names[0], dict[str, dict[int, Figures]]()
     ways: list[tuple[str, str, list[str] | None]] = [("direct", it.server_url(name), [])]
-    for label, make in (("llama-swap", lambda p: llama_swap(it, p, start=False)), ("LiteLLM", lambda p: litellm(it, p))):
+    for label, make in (
+        ("llama-swap", lambda p: llama_swap(it, p, start=False)),
+        ("LiteLLM", lambda p: litellm(it, p)),
+    ):
         port = free_port()
         ways.append((label, f"http://127.0.0.1:{port}", make(port)))
     it.gateway(it.config(queue=2000))

@@ -143,9 +143,11 @@ class _Unix(xmlrpc.client.Transport):
         super().__init__()
         self._path = path
 
-    def make_connection(self, host: Any) -> http.client.HTTPConnection:  # noqa: ARG002 - the base class's signature
+    def make_connection(self, host: Any) -> http.client.HTTPConnection:
         """Return the one connection of this transport."""
-        return _UnixConnection(self._path)
+        connection = _UnixConnection(self._path)
+        self._connection = host, connection  # what close() closes
+        return connection
 
 
 class _UnixConnection(http.client.HTTPConnection):
