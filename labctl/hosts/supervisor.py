@@ -122,7 +122,7 @@ class SupervisorManager:
             _tolerate(lambda: rpc("removeProcessGroup", ref.id))
 
     def finish(self, refs: Sequence[Ref], *, data: bool) -> None:
-        """End the daemon; remove its pid file and socket and, with ``data``, the logs."""
+        """End the daemon; remove its pid file and socket and, with ``data``, logs and what programs keep."""
         for project, some in _by_project(refs):
             conf, rpc = self._conf(project), self._rpc(some[0])
             if rpc is not None:
@@ -134,6 +134,8 @@ class SupervisorManager:
                 # logs of programs that are gone, and rotated ones, are named nowhere any more
                 self._site.shell.remove(str(log) for log in Path(folder).glob("*.log*"))
                 self._site.shell.remove_empty(folder)
+            if data and conf.data:
+                self._site.shell.run(["rm", "-rf", "--", *conf.data])
 
     def settle(self) -> None:
         """A program that is gone was dropped already."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import configparser
+import re
 from typing import Final
 
 from labctl.values import dataclass
 
+_DATA: Final = re.compile(r'\bLABCTL_DATA="([A-Za-z0-9_-]+)"')
 _ELSEWHERE: Final = frozenset({"", "NONE", "AUTO", "syslog"})
 
 
@@ -62,6 +64,13 @@ class SupervisorConf:
         """The folders of all logs, sorted."""
         child = self._path("supervisord", "childlogdir")
         return tuple(sorted({log.rpartition("/")[0] for log in self.logs} | ({child} if child else set())))
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """The folders that programs call their data (``LABCTL_DATA``), sorted; only such below the daemon's folder."""
+        named = (self.parsed.get(section, "environment", fallback="") for section in self.parsed.sections())
+        found = {match[1] for text in named for match in [_DATA.search(text)] if match}
+        return tuple(sorted(f"{self.folder}/{name}" for name in found))
 
     def logs_of(self, program: str) -> tuple[str, ...]:
         """Return a program's log files, standard output first."""

@@ -14,7 +14,7 @@ from pydantic import Field
 from labctl.emit import yaml
 from labctl.model.base import Duration, SecretName
 from labctl.services import ServiceAsk
-from labctl.services.common import KEY_FILE, Plain, Stored, container, data, secret
+from labctl.services.common import DATA, KEY_FILE, Plain, Stored, container, data, listening, secret
 from labctl.workload import ConfigFile, Container, EnvValue, Health, Metrics, Native, Workload
 
 LISTEN: Final = 9093
@@ -110,12 +110,11 @@ def _forms(ask: ServiceAsk) -> tuple[Container | Native, ...]:
         probe=ask.probe,
         user=_NOBODY,
     )
-    port = ask.ports["http"]
-    address = f"--web.listen-address={port.bind}:{port.published or port.listen}"
+    address = f"--web.listen-address={listening(ask.ports['http'])}"
     own = ("--config.file={config:alertmanager.yml}", "--storage.path=alertmanager-data", address, quiet)
     program = "prometheus-alertmanager"
-    native = Native(program="/bin/sh", args=(*shell, program, *own)) if shell else Native(program=program, args=own)
-    return (form, native)
+    words = ("/bin/sh", *shell, program, *own) if shell else (program, *own)
+    return (form, Native(program=words[0], args=words[1:], env={DATA: "alertmanager-data"}))
 
 
 service = Alertmanager()

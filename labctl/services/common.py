@@ -13,10 +13,14 @@ from labctl.model.base import SecretName, Size
 from labctl.model.service import ServiceBlock
 from labctl.placed import DatabaseLink, PlacedHost
 from labctl.services import Access, Part, ServiceAsk
-from labctl.workload import Container, EnvValue, Mount, SecretRef, SecretText
+from labctl.workload import Container, EnvValue, Mount, Port, SecretRef, SecretText
 
 KEY_FILE: Final = "/dev/shm/labctl-{lab}-{name}"  # noqa: S108 - in memory, readable by its owner only
 """Where a service puts a secret that its program reads from a file: gone at the next start of container or machine."""
+
+
+DATA: Final = "LABCTL_DATA"
+"""Variable of a native program: the folder, below the one it runs in, with its data. Goes with ``destroy --data``."""
 
 
 class Environment(ServiceBlock):
@@ -96,6 +100,12 @@ def data(ask: ServiceAsk, target: str) -> Mount:
     """Return the volume of a service's data, at ``target`` in its container."""
     options: Stored = ask.options
     return Mount(source=options.volume or f"{ask.name}-data", target=target, volume=True, size=options.storage)
+
+
+def listening(port: Port) -> str:
+    """Return the address of a native program as Go's programs take it: ``127.0.0.1:9090``, ``[::1]:9090``."""
+    address = f"[{port.bind}]" if ":" in port.bind else port.bind
+    return f"{address}:{port.published or port.listen}"
 
 
 def container(ask: ServiceAsk, *mounts: Mount, user: str | None = None, args: Iterable[str] = ()) -> Container:

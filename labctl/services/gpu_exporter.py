@@ -17,7 +17,7 @@ from pydantic import Field
 from labctl.diagnostics import Diagnostic
 from labctl.placed import PlacedHost
 from labctl.services import Part, ServiceAsk
-from labctl.services.common import Environment, Plain, container
+from labctl.services.common import Environment, Plain, container, listening
 from labctl.workload import Accelerator, Container, GpuClaim, Health, Metrics, Native, Workload
 
 NVIDIA_SMI: Final = "nvidia-smi"
@@ -97,11 +97,10 @@ def _readable(host: PlacedHost) -> Iterable[bool]:
 
 
 def _forms(ask: ServiceAsk, kind: str) -> tuple[Container | Native, ...]:
-    port = ask.ports["http"]
     form = container(ask)
     if kind != NVIDIA_SMI:
         return (form,)
-    address = f"--web.listen-address={port.bind}:{port.published or port.listen}"
+    address = f"--web.listen-address={listening(ask.ports['http'])}"
     return (form, Native(program="nvidia_gpu_exporter", args=(address,)))
 
 

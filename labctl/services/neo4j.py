@@ -1,6 +1,6 @@
 """Neo4j: a graph database, and a task that gives it its schema: constraints, indexes, vector indexes.
 
-Variables: neo4j.com/docs/operations-manual/current/docker (``NEO4J_`` and the setting; ``.`` is ``_``, ``_`` is ``__``);
+Variables: neo4j.com/docs/operations-manual/current/docker (``NEO4J_`` and the setting, with ``_`` for its dots).
 Cypher: neo4j.com/docs/cypher-manual/current/indexes. Every statement says ``IF NOT EXISTS``: it may run again.
 """
 
@@ -119,7 +119,8 @@ def statements(schema: Schema) -> Iterator[str]:
         yield f"CREATE CONSTRAINT {name} IF NOT EXISTS FOR (n:{key.label}) REQUIRE ({fields}) IS UNIQUE"
     for key in schema.indexes:
         fields = ", ".join(f"n.{p}" for p in key.properties)
-        yield f"CREATE INDEX {_name(key.label, key.properties, 'index')} IF NOT EXISTS FOR (n:{key.label}) ON ({fields})"
+        name = _name(key.label, key.properties, "index")
+        yield f"CREATE INDEX {name} IF NOT EXISTS FOR (n:{key.label}) ON ({fields})"
     for key in schema.full_text:
         fields = ", ".join(f"n.{p}" for p in key.properties)
         name = _name(key.label, key.properties, "text")

@@ -18,7 +18,7 @@ from labctl.model.base import Duration, SecretName, Size
 from labctl.placed import Scrape
 from labctl.quantity import GIB, MIB
 from labctl.services import Access, ServiceAsk
-from labctl.services.common import KEY_FILE, Plain, Stored, container, data, secret
+from labctl.services.common import DATA, KEY_FILE, Plain, Stored, container, data, listening, secret
 from labctl.services.rules import Limits, rules
 from labctl.workload import ConfigFile, Container, EnvValue, Health, Metrics, Native, Workload
 
@@ -153,15 +153,10 @@ def _forms(ask: ServiceAsk) -> tuple[Container | Native, ...]:
         probe=ask.probe,
         user=_NOBODY,
     )
-    port = ask.ports["http"]
-    address = f"--web.listen-address={port.bind}:{port.published or port.listen}"
+    address = f"--web.listen-address={listening(ask.ports['http'])}"
     own = ("--config.file={config:prometheus.yml}", "--storage.tsdb.path=prometheus-data", *kept, address)
-    native = (
-        Native(program="/bin/sh", args=(*shell, "prometheus", *own))
-        if shell
-        else Native(program="prometheus", args=own)
-    )
-    return (form, native)
+    words = ("/bin/sh", *shell, "prometheus", *own) if shell else ("prometheus", *own)
+    return (form, Native(program=words[0], args=words[1:], env={DATA: "prometheus-data"}))
 
 
 service = Prometheus()

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from labctl.hosts.supervisor_conf import SupervisorConf
 from labctl.model.lab import frozen
 from labctl.services import SERVICES, load
 from labctl.services.monitoring import service as monitoring
@@ -173,3 +174,14 @@ def test_retention_and_room_are_what_lab_yaml_says() -> None:
     assert "--storage.tsdb.retention.size=8192MB" in form.args
     (volume,) = form.mounts
     assert (volume.source, volume.size) == ("prometheus-data", 10 << 30)
+
+
+def test_data_of_a_local_program_is_known_by_its_folder() -> None:
+    found = labs.lab({"monitoring": {"host": "box"}})
+    for name in ("prometheus", "alertmanager"):
+        (native,) = [f for f in labs.of(found, name).forms if isinstance(f, Native)]
+        conf = f'[program:{name}]\nenvironment=A="1",LABCTL_DATA="{native.env["LABCTL_DATA"]}"\n'
+        read = SupervisorConf.read(conf.encode(), "/home/lab", "supervisord.conf")
+        assert read.data == (f"/home/lab/{name}-data",)
+    evil = SupervisorConf.read(b'[program:x]\nenvironment=LABCTL_DATA="../../etc"\n', "/home/lab", "supervisord.conf")
+    assert evil.data == ()

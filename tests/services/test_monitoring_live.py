@@ -119,3 +119,9 @@ def test_a_server_that_dies_is_an_alarm_that_is_told(here: Place) -> None:
     (alert,) = prometheus("alerts")["alerts"]
     assert (alert["labels"]["alertname"], alert["state"]) == ("TargetDown", "pending")
     assert json.dumps(alert["annotations"]) == '{"summary": "letters on here does not answer"}'
+
+
+def test_destroyed_with_its_data_nothing_is_left(here: Place) -> None:
+    assert (here.root / "prometheus-data").is_dir()
+    here.ok("destroy", "--yes", "--data")
+    assert here.files() == []
