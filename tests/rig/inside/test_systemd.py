@@ -202,3 +202,12 @@ def test_a_service_that_cannot_even_begin_says_why(lab: Lab, form: Native, why: 
         Path("/opt/no-such-server").unlink()
         del lab.workloads["bad"]
     assert lab.apply().ok
+
+
+def test_logs_are_found_in_a_journal_of_their_own(lab: Lab) -> None:
+    form = Native(program="/bin/sh", args=("-c", "echo said so; sleep 600"))
+    apart: dict[str, dict[str, object]] = {"systemd": {"Service": {"LogNamespace": "rig"}}}
+    lab.workloads["quiet"] = server("quiet", 8110, forms=(form,), files=(), env={}, health=None, extra=apart)
+    assert lab.apply().ok
+    assert "said so" not in out("journalctl", "--no-pager", "--output=cat", "--unit", unit("quiet"))
+    assert "said so" in "\n".join(fleet.logs(lab.tree(), "quiet", lines=20))
