@@ -19,12 +19,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 import httpx
 
-from labctl.emit import yaml
+from labctl.emit import Value, yaml
 from tests.swap.bench import GIB, Bench, bench, free_port, wait_for
 
 CLIENTS: Final = (1, 16, 64)
@@ -146,7 +146,7 @@ def llama_swap(it: Bench, port: int, *, start: bool) -> list[str] | None:
     program = os.environ.get("LLAMA_SWAP") or shutil.which("llama-swap")
     if program is None:
         return None
-    models: dict[str, Any] = {}
+    models: dict[str, Value] = {}
     for name in it.names:
         own = free_port()
         flags = f"--model {it.folder}/{name}.gguf --host 127.0.0.1 --port {own} --parallel 2 --ctx-size 2048"
@@ -165,7 +165,7 @@ def litellm(it: Bench, port: int) -> list[str] | None:
     """Return LiteLLM's command for the same servers."""
     if shutil.which("litellm", path=str(Path(sys.executable).parent)) is None:
         return None
-    entries = [
+    entries: list[Value] = [
         {
             "model_name": name,
             "litellm_params": {"model": f"openai/{name}", "api_base": f"{it.server_url(name)}/v1", "api_key": "none"},
@@ -181,12 +181,12 @@ def latency(it: Bench, seconds: float) -> dict[str, dict[int, Figures]]:
     """Measure every way to the first server."""
     name, found = it.names[0], dict[str, dict[int, Figures]]()
     ways: list[tuple[str, str, list[str] | None]] = [("direct", it.server_url(name), [])]
-    for label, make in (
-        ("llama-swap", lambda p: llama_swap(it, p, start=False)),
-        ("LiteLLM", lambda p: litellm(it, p)),
-    ):
-        port = free_port()
-        ways.append((label, f"http://127.0.0.1:{port}", make(port)))
+    ports = {"llama-swap": free_port(), "LiteLLM": free_port()}
+    commands = {
+        "llama-swap": llama_swap(it, ports["llama-swap"], start=False),
+        "LiteLLM": litellm(it, ports["LiteLLM"]),
+    }
+    ways += [(label, f"http://127.0.0.1:{port}", commands[label]) for label, port in ports.items()]
     it.gateway(it.config(queue=2000))
     ways.insert(1, ("labctl", it.url, []))
     for label, url, command in ways:
