@@ -99,7 +99,7 @@ def _verdict(
     value = _value(item, seen, secrets)
     if value is not None:
         return Action.UPDATE, value
-    return _state(seen) if seen.same else (Action.UPDATE, _why(item, seen))
+    return _state(item, seen) if seen.same else (Action.UPDATE, _why(item, seen))
 
 
 def _value(item: Object, seen: SeenObject, secrets: SecretDigests | None) -> Reason | None:
@@ -114,11 +114,12 @@ def _value(item: Object, seen: SeenObject, secrets: SecretDigests | None) -> Rea
     return Reason.SECRET_ROTATED if seen.digest == item.digest else Reason.CONTENT_CHANGED
 
 
-def _state(seen: SeenObject) -> Verdict:
+def _state(item: Object, seen: SeenObject) -> Verdict:
+    """Return what becomes of one that is as wanted: a Job that failed is run again; controllers see to the others."""
     match seen.state:
-        case UnitState.FAILED:
+        case UnitState.FAILED if item.value["kind"] == "Job":
             return Action.REPLACE, Reason.FAILED
-        case UnitState.UNHEALTHY:
+        case UnitState.FAILED | UnitState.UNHEALTHY:
             return Action.NOOP, Reason.UNHEALTHY
         case UnitState.STARTING:
             return Action.NOOP, Reason.STARTING

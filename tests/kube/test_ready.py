@@ -75,6 +75,13 @@ def test_a_new_workload_that_is_not_ready_in_time_stays_to_be_looked_at(lab: Lab
     assert lab.get("Deployment", "engine") is not None
 
 
+def test_a_job_that_failed_is_run_again(lab: Lab) -> None:
+    job = lab.workload("init", kind="Job", image="registry.example/engine:fails")
+    assert codes(lab.apply(lab.tree(job))) == ["LAB178"]
+    plan = lab.plan(lab.tree(job))
+    assert [(c.name, c.action, c.reason) for c in plan.todo] == [("Job/init", Action.REPLACE, Reason.FAILED)]
+
+
 def test_a_card_that_nobody_has_is_named(lab: Lab) -> None:
     report = lab.apply(lab.tree(lab.workload("engine", gpus=4, limit=3)))
     assert codes(report) == ["LAB178"]

@@ -1,8 +1,8 @@
 """What a cluster without machines lacks: a fake kubelet, a fake storage provisioner, a fake Helm controller.
 
 The kubelet says that pods which the real scheduler bound to a fake node run, and that those of jobs have finished.
-Images decide otherwise: ``…:does-not-exist`` cannot be pulled, ``…:crashes`` crashes again and again, ``…:never-ready``
-runs and is not ready. It serves logs, too. The provisioner makes a volume for a claim whose pod was scheduled. The Helm
+Images decide otherwise: ``…:does-not-exist`` cannot be pulled, ``…:crashes`` crashes again and again, ``…:fails`` ends
+with status 1, ``…:never-ready`` runs and is not ready. It serves logs, too. The provisioner makes a volume for a claim whose pod was scheduled. The Helm
 controller notes a job for every HelmChart and installs nothing.
 """
 
@@ -61,13 +61,18 @@ def _status(pod: Value) -> dict[str, Any]:
     word = "True" if ready else "False"
     conditions = {"PodScheduled": "True", "Initialized": "True", "ContainersReady": word, "Ready": word}
     return {
-        "phase": "Succeeded" if finished else "Running" if pulled else "Pending",
+        "phase": _ended(containers) if finished else "Running" if pulled else "Pending",
         "startTime": _now(),
         "podIP": "10.42.0.9",
         "hostIP": "127.0.0.1",
         "conditions": [{"type": k, "status": v, "lastTransitionTime": _now()} for k, v in conditions.items()],
         "containerStatuses": containers,
     }
+
+
+def _ended(containers: list[dict[str, Any]]) -> str:
+    failed = any(c["state"]["terminated"]["exitCode"] for c in containers)
+    return "Failed" if failed else "Succeeded"
 
 
 def _container(container: Value, *, job: bool) -> dict[str, Any]:
@@ -80,7 +85,8 @@ def _container(container: Value, *, job: bool) -> dict[str, Any]:
         restarts, last = 5, {"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": _now()}}
         state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s restarting failed container"}}
     elif job:
-        state = {"terminated": {"exitCode": 0, "reason": "Completed", "finishedAt": _now()}}
+        code = int(image.endswith(":fails"))
+        state = {"terminated": {"exitCode": code, "reason": "Error" if code else "Completed", "finishedAt": _now()}}
     elif not image.endswith(":never-ready"):
         ready = True
     return {
