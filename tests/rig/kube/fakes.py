@@ -2,8 +2,8 @@
 
 The kubelet says that pods which the real scheduler bound to a fake node run, and that those of jobs have finished.
 Images decide otherwise: ``…:does-not-exist`` cannot be pulled, ``…:crashes`` crashes again and again, ``…:fails`` ends
-with status 1, ``…:never-ready`` runs and is not ready. It serves logs, too. The provisioner makes a volume for a claim whose pod was scheduled. The Helm
-controller notes a job for every HelmChart and installs nothing.
+with status 1, ``…:never-ready`` runs and is not ready. It serves logs, too. The provisioner makes a volume for a claim
+whose pod was scheduled. The Helm controller notes a job for every HelmChart and installs nothing.
 """
 
 from __future__ import annotations
