@@ -252,6 +252,8 @@ class _Fetching:
         if now - self._reported >= REPORT_EVERY:
             self._reported = now
             self._call.event({"done": done, "total": total})
+            if self._free() < RESERVE:  # others write there, too: more downloads, or what the host is for
+                raise Refusal(NO_SPACE, {"more": total and total - done, "free": self._free()})
 
 
 def _lock(descriptor: int) -> bool:

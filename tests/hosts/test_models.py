@@ -441,3 +441,19 @@ def test_a_part_that_is_a_link_is_never_written_to(server: Server, tmp_path: Pat
     (tmp_path / "m.part").hardlink_to(source)
     assert get(server.url, tmp_path / "m") == SHA
     assert source.read_bytes() == b"precious"
+
+
+def test_a_disk_that_others_fill_meanwhile_is_left_with_a_reserve(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent, "REPORT_EVERY", 0)
+
+    def fill(_: Event) -> None:
+        monkeypatch.setattr(agent, "RESERVE", 1 << 60)
+
+    with pytest.raises(HostError, match=r"LAB121.*it needs .* more"):
+        fetch(HERE, model(server.url), str(tmp_path / "m"), fill, lambda: None)
+    monkeypatch.setattr(agent, "RESERVE", 0)
+    assert 0 < (tmp_path / "m.part").stat().st_size < len(CONTENT)
+    assert get(server.url, tmp_path / "m") == SHA
+    assert server.asked[-1].startswith("bytes=")
