@@ -71,6 +71,8 @@ def is_text(file: File) -> bool:
 def is_program(file: File) -> bool:
     """Tell the gateway's own modules, which are kept once: as the package that they are copies of."""
     _, found, name = file.path.partition("/labctl/swap/")
+    if file.path.endswith("/labctl/__init__.py"):
+        return not file.content
     return bool(found) and file.content == resources.files("labctl.swap").joinpath(name).read_bytes()
 
 
