@@ -80,7 +80,7 @@ def http_port(server: Server, listen: int) -> Port:
     return Port(name="http", listen=listen, published=server.port if server.published else None, bind=server.bind)
 
 
-def assemble(
+def assemble(  # noqa: PLR0913 - the parts in which engines differ
     server: Server,
     spec: Deployment,
     forms: tuple[Container | Native, ...],

@@ -225,6 +225,12 @@ def test_a_clash_of_files_is_a_problem_of_its_host() -> None:
         def places(self, *_: Any) -> Any:
             raise NotImplementedError
 
+        def control(self, *_: Any) -> None:
+            return None
+
+        def network(self, *_: Any) -> None:
+            return None
+
         def render(self, host: Any, *_: Any) -> Any:
             return [File(host=host.name, path="a", content=b"1"), File(host=host.name, path="a", content=b"2")]
 

@@ -154,7 +154,8 @@ def _no_database(name: str, path: DocPath) -> Diagnostic:
 
 def _replicas(options: LiteLLMBlock, endpoints: Sequence[Endpoint]) -> Iterator[Diagnostic]:
     """Proxies know of each other's requests only through Redis (docs/proxy/load_balancing.md)."""
-    limited = any(x.rpm or x.tpm for x in (*endpoints, *options.limits.values(), *options.routes.values()))
+    of_servers = any(e.rpm or e.tpm for e in endpoints)
+    limited = of_servers or any(x.rpm or x.tpm for x in (*options.limits.values(), *options.routes.values()))
     shared = "redis_host" in options.config.get("router_settings", {})
     if options.replicas > 1 and limited and not shared:
         yield Diagnostic(
