@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from labctl.diagnostics import Diagnostic
 from labctl.hosts.base import HostError
+from labctl.hosts.disk import unless_said_full
 from labctl.secrets import Secret
 from labctl.values import dataclass
 
@@ -197,7 +198,8 @@ class _Run:
             return None
         what, message = self.problems.get(host, (f"came to no end ({self.status})", ""))
         detail = message or "\n".join(self.printed[-LAST_LINES:])
-        return Diagnostic(code="LAB148", summary=f"`{host}` was not brought its files: Ansible {what}", detail=detail)
+        summary = f"`{host}` was not brought its files: Ansible {what}"
+        return unless_said_full(host, detail, Diagnostic(code="LAB148", summary=summary, detail=detail))
 
 
 def _import_runner() -> Any:

@@ -15,6 +15,7 @@ from labctl.hosts.ansible import Courier
 from labctl.hosts.backend import Order, backend_of
 from labctl.hosts.base import Emit, HostError, Outcome, Site, Stopped
 from labctl.hosts.connect import connect, managers_of
+from labctl.hosts.disk import unless_full
 from labctl.hosts.events import (
     Event,
     HostDone,
@@ -370,9 +371,10 @@ def _stale(host: str, addresses: tuple[str, ...]) -> Diagnostic:
 
 
 def _no_access(root: HostRoot, error: OSError) -> Diagnostic:
-    return Diagnostic(
+    refused = Diagnostic(
         code="LAB101",
         summary=f"`{root.host}` cannot be worked on: {error.strerror or error}",
         detail=str(error.filename or ""),
         hint="run labctl as a user who may write there, or choose another folder for this host's root",
     )
+    return unless_full(root.host, error, refused)

@@ -15,6 +15,7 @@ from labctl.hosts import images
 from labctl.hosts.base import Check, HostError
 from labctl.hosts.checks import tolerating
 from labctl.hosts.connect import managers_of
+from labctl.hosts.disk import unless_said_full
 from labctl.hosts.events import LogLine
 from labctl.hosts.models import Fetched, fetch, remove_parts
 from labctl.hosts.place import Item, Load, new_staging, staged
@@ -120,7 +121,8 @@ def _placed(work: Work, change: Change, problem: str | None) -> None:
         work.done.append(change.address)
     else:
         summary = f"`{change.address}` could not be changed"
-        work.fail(change, Diagnostic(code="LAB107", summary=summary, detail=problem, path=change.origin or None))
+        refused = Diagnostic(code="LAB107", summary=summary, detail=problem, path=change.origin or None)
+        work.fail(change, unless_said_full(change.host, problem, refused))
     work.finished(change)
 
 

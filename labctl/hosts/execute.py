@@ -11,6 +11,7 @@ from labctl.artefact import Tree
 from labctl.diagnostics import Diagnostic
 from labctl.hosts import activate, content
 from labctl.hosts.base import Emit, HostError, LostError, Outcome, Site, Stopped
+from labctl.hosts.disk import unless_full
 from labctl.hosts.events import HostDone, HostFailed, HostStarted, Phase
 from labctl.hosts.generations import Kept, drop_all, keep
 from labctl.hosts.observe import Managers
@@ -174,8 +175,9 @@ def _last_event(outcome: Outcome) -> HostDone | HostFailed:
 
 
 def _unexpected(site: Site, error: OSError) -> Diagnostic:
-    return Diagnostic(
+    refused = Diagnostic(
         code="LAB107",
         summary=f"`{site.host}` refused a change: {error.strerror or error}",
         detail=str(error.filename or ""),
     )
+    return unless_full(site.host, error, refused)

@@ -18,6 +18,7 @@ from labctl.diagnostics import Diagnostic
 from labctl.hosts.ansible import Courier, Parcel, Reach
 from labctl.hosts.base import Check, HostError, Ran, Site
 from labctl.hosts.checks import refusal, run_checks, to_value
+from labctl.hosts.disk import unless_said_full
 from labctl.hosts.playbooks.library.labctl_place import REQUEST, TREE
 from labctl.hosts.ssh import SshShell
 from labctl.hosts.ssh_options import program
@@ -168,7 +169,8 @@ def open_staging(site: Site, staging: str) -> None:
     ran = site.shell.run(["mkdir", "-m", "0700", "--", site.state(STAGING), staging])
     if not ran.ok:
         summary = f"files cannot be staged on `{site.host}`"
-        raise HostError(Diagnostic(code="LAB148", summary=summary, detail=ran.tail()))
+        refused = Diagnostic(code="LAB148", summary=summary, detail=ran.tail())
+        raise HostError(unless_said_full(site.host, ran.tail(), refused))
 
 
 def close_staging(site: Site) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 from labctl.artefact import Artefact, SecretFile, Tree, Unit
 from labctl.diagnostics import Diagnostic
 from labctl.hosts.base import Emit, HostError, LostError, Outcome, Ref, Site, Stopped, UnitManager
+from labctl.hosts.disk import unless_full
 from labctl.hosts.events import ChangeDone, ChangeStarted, HostPhase, LogLine, Phase
 from labctl.hosts.generations import Kept
 from labctl.hosts.observe import refs_of
@@ -212,9 +213,10 @@ def stop_when(asked: Callable[[], bool], then: Callable[[], None] = never_stops)
 
 
 def _refused(change: Change, error: OSError) -> Diagnostic:
-    return Diagnostic(
+    refused = Diagnostic(
         code="LAB107",
         summary=f"`{change.address}` could not be changed: {error.strerror or error}",
         detail=str(error.filename or ""),
         path=change.origin or None,
     )
+    return unless_full(change.host, error, refused, change.origin or None)
