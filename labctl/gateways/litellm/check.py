@@ -154,8 +154,12 @@ def _no_database(name: str, path: DocPath) -> Diagnostic:
 
 def _replicas(options: LiteLLMBlock, endpoints: Sequence[Endpoint]) -> Iterator[Diagnostic]:
     """Proxies know of each other's requests only through Redis (docs/proxy/load_balancing.md)."""
-    of_servers = any(e.rpm or e.tpm for e in endpoints)
-    limited = of_servers or any(x.rpm or x.tpm for x in (*options.limits.values(), *options.routes.values()))
+    limits = (
+        *((e.rpm, e.tpm) for e in endpoints),
+        *((limit.rpm, limit.tpm) for limit in options.limits.values()),
+        *((route.rpm, route.tpm) for route in options.routes.values()),
+    )
+    limited = any(rpm or tpm for rpm, tpm in limits)
     shared = "redis_host" in options.config.get("router_settings", {})
     if options.replicas > 1 and limited and not shared:
         yield Diagnostic(
