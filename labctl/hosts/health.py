@@ -112,19 +112,19 @@ def ready(site: Site, unit: Unit, running: float) -> bool:
 
 
 def probe_running(site: Site, units: Sequence[Unit], seen: Mapping[str, SeenUnit]) -> Mapping[str, SeenUnit]:
-    """Return the units with those that run but do not answer as unhealthy, or as starting while they may be."""
-    asked = [u for u in units if u.check is not None and _state(seen, u) is UnitState.RUNNING]
+    """Return the units as they answer: a starting container that does runs; what runs and does not is not healthy."""
+    asked = [u for u in units if u.check is not None and u.name in seen and _askable(u, seen[u.name])]
     if not asked:
         return seen
     with ThreadPoolExecutor(PROBES) as pool:
         answers = list(pool.map(lambda u: _answers(site, u), asked))
-    silent = [u for u, answer in zip(asked, answers, strict=True) if not answer]
-    return {**seen, **{u.name: _silent(u, seen[u.name]) for u in silent}}
+    return {**seen, **{u.name: _asked(u, seen[u.name], answers=a) for u, a in zip(asked, answers, strict=True)}}
 
 
-def _state(seen: Mapping[str, SeenUnit], unit: Unit) -> UnitState:
-    found = seen.get(unit.name)
-    return UnitState.ABSENT if found is None else found.state
+def _asked(unit: Unit, seen: SeenUnit, *, answers: bool) -> SeenUnit:
+    if answers:
+        return replace(seen, state=UnitState.RUNNING)
+    return _silent(unit, seen) if seen.state is UnitState.RUNNING else seen
 
 
 def _answers(site: Site, unit: Unit) -> bool:
