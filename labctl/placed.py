@@ -55,6 +55,7 @@ class Places:
             is then ``root``.
         site: the cluster that the host is a node of, None when it stands alone. Hosts of one site
             are rendered together.
+        pages: where people reach public ports by host name, ``{}`` being the workload: ``https://{}.lab.example``.
     """
 
     root: str
@@ -62,6 +63,7 @@ class Places:
     state: str
     models: str
     site: str | None = None
+    pages: str | None = None
 
     def in_tree(self, path: str) -> str:
         """Return a host path (absolute, or relative to the root) as a tree path."""

@@ -90,9 +90,12 @@ def plan_gateway(
         services=tuple(s.seen_by(host, networks) for s in sites),
         clients=clients(sites),
     )
+    made = gateway.workloads(ask)
     address = host.address if ask.bind in ANYWHERE else ask.bind
-    url = f"http://{in_url(address)}:{block.port}"
-    return GatewayPlan(host=host_name, url=url, key=gateway.master_key(block), workloads=gateway.workloads(ask))
+    pages = next((h.places.pages for h in placed.hosts.values() if h.network == host.network and h.places.pages), None)
+    named = pages.format(made[0].name) if pages and "http" in made[0].public else None
+    url = named or f"http://{in_url(address)}:{block.port}"
+    return GatewayPlan(host=host_name, url=url, key=gateway.master_key(block), workloads=made)
 
 
 def clients(sites: Iterable[Site]) -> tuple[Client, ...]:

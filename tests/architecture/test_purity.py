@@ -47,6 +47,7 @@ SHIPPED = {
     "explain.py": "the pages of the diagnostic codes",
     "gateways/litellm/tasks.py": "the scripts that run inside LiteLLM",
     "gateways/litellm/known_keys.py": "the keys that LiteLLM knows",
+    "targets/k3s/storage.py": "the script that fetches model files in a cluster",
     "vram/metadata/catalogue.py": "the built-in models",
     "vram/metadata/layout.py": "the tensor layouts of model families",
 }

@@ -86,6 +86,7 @@ class K3s:
             state=f"var/lib/labctl/{lab}",
             models=models or MODELS,
             site=str(options.get("cluster") or CLUSTER),
+            pages=_pages(options),
         )
 
     def check(self, hosts: Sequence[PlacedHost], workloads: Sequence[Workload]) -> Iterable[Diagnostic]:
@@ -131,6 +132,12 @@ class K3s:
         yield from folder.files(site, made)
         for host in hosts:
             yield from prepared.artefacts(host, site)
+
+
+def _pages(options: Mapping[str, object]) -> str | None:
+    """Return where an Ingress serves a workload, as far as this host's block says it."""
+    scheme = "https" if options.get("tls") or options.get("issuer") else "http"
+    return f"{scheme}://{{}}.{options['domain']}" if options.get("domain") else None
 
 
 def _runs(
