@@ -6,9 +6,13 @@ from typing import Annotated
 
 import typer
 
+from labctl.cli import complete
 from labctl.cli.options import HERE, AskSudoPassword, LabPath, Overlays
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="What runs: a server, a service or `gateway`.")]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="What runs: a server, a service or `gateway`.", autocompletion=complete.units),
+]
 Lines = Annotated[int, typer.Option("--lines", "-n", min=1, help="Lines to show.")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines until Ctrl-C.")]
 

@@ -6,9 +6,15 @@ from typing import Annotated
 
 import typer
 
+from labctl.cli import complete
 from labctl.cli.options import HERE, AskSudoPassword, BreakLock, Json, LabPath, Overlays, Wait, Yes
 
-Host = Annotated[str, typer.Argument(metavar="HOST", help="The host that is to go back.", show_default=False)]
+Host = Annotated[
+    str,
+    typer.Argument(
+        metavar="HOST", help="The host that is to go back.", autocompletion=complete.hosts, show_default=False
+    ),
+]
 To = Annotated[int | None, typer.Option("--to", metavar="N", min=1, help="The generation; default: the last good one.")]
 Listed = Annotated[bool, typer.Option("--list", help="Show what the host can go back to, and do nothing.")]
 Diff = Annotated[bool, typer.Option("--diff", help="Show whole differences of files.")]

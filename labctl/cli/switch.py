@@ -7,12 +7,24 @@ from typing import Annotated
 
 import typer
 
+from labctl.cli import complete
 from labctl.cli.options import HERE, AskSudoPassword, BreakLock, Json, Overlays, Wait
 
 Group = Annotated[
-    str, typer.Argument(metavar="[GROUP]", help="An exclusive group; none: list all.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="[GROUP]",
+        help="An exclusive group; none: list all.",
+        show_default=False,
+        autocompletion=complete.groups,
+    ),
 ]
-Member = Annotated[str, typer.Argument(metavar="[MEMBER]", help="The deployment that is to run.", show_default=False)]
+Member = Annotated[
+    str,
+    typer.Argument(
+        metavar="[MEMBER]", help="The deployment that is to run.", show_default=False, autocompletion=complete.members
+    ),
+]
 Lab = Annotated[Path, typer.Option("--lab", metavar="LAB", help="A lab's file or folder.", show_default="here")]
 
 

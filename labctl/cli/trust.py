@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labctl.cli import complete
 from labctl.cli.options import HERE, LabPath, Overlays
 
 if TYPE_CHECKING:
     from labctl.hosts.trust import Offer
 
-Host = Annotated[str, typer.Argument(metavar="HOST", help="A host of the lab.")]
+Host = Annotated[str, typer.Argument(metavar="HOST", help="A host of the lab.", autocompletion=complete.hosts)]
 Fingerprint = Annotated[
     list[str],
     typer.Option("--fingerprint", metavar="SHA256:…", help="Accept this key without asking; again for jump hosts."),
