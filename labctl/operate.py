@@ -7,13 +7,12 @@ the writer, and nowhere else.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from labctl.artefact import Tree
-from labctl.diagnostics import Diagnostic, ExitCode, LabctlError
+from labctl.diagnostics import Diagnostic, LabctlError
 from labctl.hosts import fleet, turns
 from labctl.hosts import history as hosts_history
 from labctl.hosts.applying import How
@@ -28,7 +27,6 @@ from labctl.plan.model import Change, Plan
 from labctl.plan.narrow import narrow
 from labctl.plan.observed import Observed, SecretDigests
 from labctl.plan.turns import Group, Turns, notes, standing
-from labctl.plan.wire import WireError, plan_from_json, plan_to_value
 from labctl.secret_names import source_of
 from labctl.secrets import Generated, Secrets, Source, require
 from labctl.secrets import load as load_secrets
@@ -201,51 +199,6 @@ def lab_digest(loaded: Loaded) -> str:
     """Return a digest of what the lab says, independent of its comments and layout."""
     data = loaded.document.data if loaded.document is not None else None
     return hashlib.sha256(repr(data).encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saved:
-    """A plan from a file, and the lab that it was made for."""
-
-    plan: Plan
-    lab: Path
-    active: Mapping[str, str] = field(default_factory=dict)
-    """Exclusive group → its member, where somebody had switched to it."""
-
-
-def save_plan(path: Path, work: Work) -> None:
-    """Write a plan to a file, with the place of its lab; LabctlError when that cannot be done."""
-    source = {"source": str(work.loaded.path.resolve()), "active": dict(work.turns.active)}
-    value = {**plan_to_value(work.plan), **source}
-    try:
-        path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        summary = f"`{path}` cannot be written: {error.strerror}"
-        raise LabctlError([Diagnostic(code="LAB088", summary=summary, hint="choose another file")]) from error
-
-
-def read_plan(path: Path) -> Saved:
-    """Read a saved plan; LabctlError when it is none."""
-    try:
-        text = path.read_bytes()
-        plan, value = plan_from_json(text), json.loads(text)
-        return Saved(plan=plan, lab=Path(value.get("source", ".")), active=value.get("active", {}))
-    except (OSError, WireError) as error:
-        summary = f"`{path}` is not a plan that can be read: {error}"
-        hint = "make one with `labctl plan --out plan.json`"
-        raise LabctlError([Diagnostic(code="LAB125", summary=summary, hint=hint)]) from error
-
-
-def check_saved(loaded: Loaded, saved: Saved) -> Work:
-    """Return the work of a saved plan; LabctlError (exit code 5) when the lab has changed since."""
-    loaded = with_active(loaded, saved.active)
-    tree, plan = tree_of(loaded, sorted(saved.plan.hosts)), saved.plan
-    if plan.lab_digest != lab_digest(loaded) or plan.tree_digest != tree.digest():
-        problem = Diagnostic(
-            code="LAB124", summary="the lab has changed since the plan was made", hint="make a new plan"
-        )
-        raise LabctlError([problem], ExitCode.STALE)
-    return Work(loaded=loaded, tree=tree, plan=plan)
 
 
 def generated_file(lab: str) -> Path:

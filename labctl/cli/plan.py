@@ -34,13 +34,14 @@ def plan(
     from labctl.cli.work import show_plan
     from labctl.diagnostics import ExitCode
     from labctl.plan.wire import plan_to_json
+    from labctl.saved import save_plan
 
     sudo_password(ask=ask_sudo_password)
     loaded = usecases.load(lab, tuple(overlay))
     check(loaded.diagnostics, json=json)
     work = operate.make_plan(loaded, operate.Scope(hosts=tuple(host), offline=offline, only=tuple(only)))
     if out is not None:
-        operate.save_plan(out, work)
+        save_plan(out, work)
     if json:
         printer().data(plan_to_json(work.plan).rstrip("\n"))
     else:

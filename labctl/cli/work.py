@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from labctl import operate, usecases
+from labctl import saved as saved_plans
 from labctl.cli.interrupts import at_once_on_second_interrupt
 from labctl.cli.report import check, printer, show_diagnostics
 from labctl.diagnostics import Diagnostic, ExitCode, LabctlError, Severity
@@ -31,10 +32,10 @@ def fresh_work(lab: Path, overlays: tuple[str, ...], scope: operate.Scope, *, js
 
 def saved_work(path: Path, *, json: bool) -> Work:
     """Load a saved plan and its lab."""
-    saved = operate.read_plan(path)
+    saved = saved_plans.read_plan(path)
     loaded = usecases.load(saved.lab)
     check(loaded.diagnostics, json=json)
-    return operate.check_saved(loaded, saved)
+    return saved_plans.check_saved(loaded, saved)
 
 
 def show_plan(plan: Plan, *, diff: bool = False, notes: bool = True) -> None:

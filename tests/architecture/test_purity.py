@@ -27,6 +27,7 @@ ROOMS = {
     "assets.py": "finds templates and blueprints",
     "blueprints.py": "copies a blueprint into a new folder",
     "operate.py": "apply, destroy, status: what changes hosts",
+    "saved.py": "reads and writes saved plans",
     "folder.py": "writes a rendered tree into a folder",
     "lockfile.py": "reads and writes lab.lock.yaml",
     "locking.py": "asks hosts for their model files",
