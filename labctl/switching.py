@@ -101,7 +101,9 @@ def prepare(loaded: Loaded, name: str, member: str) -> Switch:
     observed = operate.look(stands, scope, secrets)
     as_it_is = operate.plan_of(stands, before, scope, secrets, observed)
     _refuse_others(group, as_it_is, frozenset(units_of(stands, group)))
-    work = operate.plan_of(switched, after, scope, secrets, observed)
+    clusters = any(root.cluster for root in operate.tree_of(stands, hosts).roots.values())
+    # what a cluster was seen to be holds the server's word on the objects it was asked about: they are others now
+    work = operate.plan_of(switched, after, scope, secrets, None if clusters else observed)
     return Switch(group=group, member=member, work=work, before=before, after=after)
 
 

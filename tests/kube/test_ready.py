@@ -83,7 +83,7 @@ def test_a_job_that_failed_is_run_again(lab: Lab) -> None:
 
 
 def test_a_card_that_nobody_has_is_named(lab: Lab) -> None:
-    report = lab.apply(lab.tree(lab.workload("engine", gpus=4, limit=3)))
+    report = lab.apply(lab.tree(lab.workload("engine", gpus=99, limit=3)))
     assert codes(report) == ["LAB178"]
     assert "Insufficient nvidia.com/gpu" in report.diagnostics[0].detail
 
