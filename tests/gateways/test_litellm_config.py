@@ -13,7 +13,7 @@ from labctl.gateways import GatewayAsk
 from labctl.gateways.litellm import gateway
 from labctl.gateways.litellm.groups import share
 from labctl.workload import ApiFlavour, Container, Endpoint, Native, SecretText, Task, Workload
-from tests.gateways.labs import DATABASE, ask, endpoint
+from tests.gateways.labs import DATABASE, ask, block, endpoint
 
 strict = pytest.importorskip("tests.gateways.strict", reason="LiteLLM is not installed", exc_type=ImportError)
 
@@ -230,7 +230,22 @@ def test_secrets_are_references_everywhere() -> None:
     names = {name for value in found.env.values() if isinstance(value, SecretText) for name in value.names}
     expected = {"GATE_KEY", "LITELLM_SALT_KEY", "POSTGRES_PASSWORD", "LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY"}
     assert names == expected
-    assert found.after == ("postgres",)
+    assert found.after == ("gateway-tables",)
+
+
+def test_several_proxies_that_count_for_themselves_are_said() -> None:
+    limited = (endpoint("a", "a", rpm=30),)
+    assert [d.code for d in gateway.check(block(replicas=3), limited, ())] == ["LAB153"]
+    redis = {"router_settings": {"redis_host": "redis", "redis_port": 6379}}
+    assert not list(gateway.check(block(replicas=3, config=redis), limited, ()))
+    assert not list(gateway.check(block(replicas=3), (endpoint("a", "a"),), ()))
+    assert workload(ask(endpoint("a", "a"), replicas=3)).replicas == 3
+
+
+def test_what_waits_is_shared_by_all_processes() -> None:
+    found = config(ask(endpoint("a", "a"), parallel=12, queue=60, workers=2, replicas=3))["general_settings"]
+    assert found["max_in_flight_requests_per_worker"] == 2
+    assert found["max_queued_requests_per_worker"] == 10
 
 
 def test_a_wrong_key_is_refused_with_or_without_a_database() -> None:
