@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from labctl.artefact import File, HostRoot, Item, Manager, ModelFile, Tree, TreeError
 from labctl.diagnostics import Diagnostic, DocPath, LabctlError, Result
@@ -22,6 +23,9 @@ from labctl.targets.capabilities import choose_form
 from labctl.targets.power import power_problems, power_unit
 from labctl.values import dataclass
 from labctl.workload import Container, Control, Endpoint, Workload
+
+_FROM: Final = re.compile(r"^(FROM\s+(?:--\S+\s+)*)(\S+)", re.MULTILINE | re.IGNORECASE)
+_STAGE: Final = re.compile(r"^FROM\s.*\sAS\s+(\S+)\s*$", re.MULTILINE | re.IGNORECASE)
 
 T = TypeVar("T")
 
@@ -196,11 +200,28 @@ def _from_mirror(workload: Workload, placed: PlacedLab) -> Workload:
     mirror = placed.lab.images.mirror
     if mirror is None:
         return workload
-    forms = tuple(
-        replace(f, image=mirrored(f.image, mirror)) if isinstance(f, Container) and not f.local_image else f
-        for f in workload.forms
-    )
+    forms = tuple(_mirrored_form(f, mirror) if isinstance(f, Container) else f for f in workload.forms)
     return replace(workload, forms=forms)
+
+
+def _mirrored_form(form: Container, mirror: str) -> Container:
+    """Return a container whose image is at a mirror, or whose image is built upon such ones."""
+    if form.build is None:
+        return replace(form, image=mirrored(form.image, mirror))
+    files = {name: _mirrored_bases(text, mirror) for name, text in form.build.files.items()}
+    return replace(form, build=replace(form.build, files=files))
+
+
+def _mirrored_bases(text: str, mirror: str) -> str:
+    """Return a Dockerfile whose ``FROM`` lines name a mirror; stages of its own, ``scratch`` and variables stay."""
+    stages = {found.lower() for found in _STAGE.findall(text)}
+
+    def base(found: re.Match[str]) -> str:
+        image = found[2]
+        own = image.lower() in stages or image == "scratch" or image.startswith("$")
+        return found[0] if own else found[1] + mirrored(image, mirror)
+
+    return _FROM.sub(base, text)
 
 
 def mirrored(image: str, mirror: str) -> str:

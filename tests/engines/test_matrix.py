@@ -11,7 +11,7 @@ import yaml
 from labctl.artefact import File, ModelFile, SecretFile, Unit
 from labctl.engines import ENGINES
 from labctl.registry import Registry
-from labctl.render import Rendered, render
+from labctl.render import Rendered, _mirrored_bases, render
 from labctl.resolve.lab import PlacedLab
 from labctl.targets import COMING, TARGETS
 from tests.resolve import labs
@@ -123,6 +123,28 @@ def test_images_come_from_where_the_lab_says() -> None:
     assert (
         compose(data("container", "compose") | {"images": {"mirror": "m.lan"}})["image"] == "m.lan/example/server:1.2.3"
     )
+
+
+def test_an_image_that_is_built_is_built_upon_the_mirrors_images() -> None:
+    text = (
+        "FROM --platform=$BUILDPLATFORM nvidia/cuda:12 AS build\nRUN echo FROM a\nfrom build as next\n"
+        "FROM ghcr.io/a/b:1\nFROM scratch\nFROM $BASE\n"
+    )
+    assert _mirrored_bases(text, "m.lan/x/").splitlines() == [
+        "FROM --platform=$BUILDPLATFORM m.lan/x/nvidia/cuda:12 AS build",
+        "RUN echo FROM a",
+        "from build as next",
+        "FROM m.lan/x/a/b:1",
+        "FROM scratch",
+        "FROM $BASE",
+    ]
+    built = data("llama.cpp", "compose", build={"version": "b11549", "cpu": "baseline"})
+    found, codes = outcome({**built, "images": {"mirror": "m.lan"}})
+    assert found is not None, codes
+    (file,) = [f for f in found.tree.files() if f.path.endswith("/Dockerfile")]
+    bases = [line for line in file.content.decode().splitlines() if line.startswith("FROM ")]
+    assert len(bases) == 2
+    assert all(line.startswith("FROM m.lan/") for line in bases)
 
 
 def test_an_image_for_nothing() -> None:
