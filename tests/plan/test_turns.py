@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labctl.artefact import HostRoot, Manager, Tree, Unit
 from labctl.diagnostics import Severity
+from labctl.plan.observed import UnitState
 from labctl.plan.turns import Group, Turn, notes, standing, switch
+from labctl.workload import Start
+from tests.plan.simulate import HOST, Host, Killed
 
 GPU = Group(name="gpu", members=("a", "b", "c"), active="a")
 TO_B = Turn(group="gpu", member="b", instead_of="a", at="2026-01-01T00:00:00+00:00", by="ann@desk")
@@ -57,3 +63,42 @@ def test_after_any_switches_it_is_the_last_ones_turn(chosen: list[str]) -> None:
         # hosts remember exactly that
         assert standing([GPU], found.switched.values()).active == found.active
         assert ("gpu" in found.switched) == (member != GPU.active)
+
+
+class Watched(Host):
+    """A host on which two members of a group never run at the same time."""
+
+    def step(self) -> None:
+        super().step()
+        up = {name for name, state in self.units.items() if state is UnitState.RUNNING}
+        assert len(up & set(GPU.members)) <= 1
+
+
+def lab(active: str) -> Tree:
+    units = [
+        Unit(
+            host=HOST,
+            name=name,
+            id=name,
+            manager=Manager.SYSTEMD,
+            project=f"{name}.service",
+            fingerprint=f"{name} {name == active}",
+            start=Start.ALWAYS if name == active else Start.ON_DEMAND,
+            turns="gpu",
+        )
+        for name in GPU.members
+    ]
+    return Tree.of([HostRoot(host=HOST, root="/", state="s", managers=(Manager.SYSTEMD,)), *units])
+
+
+@given(st.lists(st.tuples(members, st.integers(0, 20)), max_size=4), members)
+def test_however_often_it_is_cut_off_two_never_run_and_the_last_one_does(cut: list[tuple[str, int]], last: str) -> None:
+    host = Watched()
+    for active, fuel in cut:
+        host.fuel = fuel
+        with contextlib.suppress(Killed):
+            host.apply(lab(active), {})
+    host.fuel = 1_000
+    host.apply(lab(last), {})
+    assert {n for n, s in host.units.items() if s is UnitState.RUNNING} == {last}
+    assert not host.plan(lab(last), {}).applyable
