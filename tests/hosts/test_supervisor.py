@@ -272,7 +272,7 @@ def test_a_dead_holders_lock_is_taken_over(lab: Lab) -> None:
     (lab.root / "state" / "lock").write_text(json.dumps(holder))
     lab.change("web", text="new")
     assert lab.apply().ok
-    holder["machine"] = "elsewhere"
+    holder["host"] = "another machine that shares this folder"
     (lab.root / "state" / "lock").write_text(json.dumps(holder))
     lab.change("web", text="newer")
     assert [d.code for d in lab.apply().diagnostics] == ["LAB103"]
