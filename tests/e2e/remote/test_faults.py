@@ -183,6 +183,8 @@ def test_sudo_that_asks_for_a_password(applied: Home) -> None:
     assert plan["complete"] is False
     assert "sudo" in json.dumps(plan)
     assert applied.run("apply", "--yes").code != ExitCode.OK
+    with patch.dict(applied.environment, {"LABCTL_SUDO_PASSWORD": "open sesame"}):
+        all_say(applied, WORDS)
     applied.write(lab(applied.rig, WORDS))
     all_say(applied, WORDS)
 
