@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import http.server
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from statistics import median
 
 from tests.ssh.servers import MISSING, SSH, Net, Sshd, can_have_own_users, have_sshd
 
+NOOP = "labctl apply (nothing to do)"
 UNITS = 3
 """Units per host: each is a file or more."""
 OWN = ("/etc/systemd/system", "/opt", "/srv", "/var/lib")
@@ -42,6 +44,14 @@ for unit; do
     printf 'Result=success\\nExecMainStatus=0\\n\\n'
 done
 """
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Seconds: from start to end, and of processors on the applying side."""
+
+    wall: float
+    cpu: float
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ class Bench:
         ansible = shutil.which("ansible", path=str(Path(sys.executable).parent)) or shutil.which("ansible")
         found = {
             "labctl plan": [*labctl, "plan", lab],
-            "labctl apply (nothing to do)": [*labctl, "apply", lab, "--yes"],
+            NOOP: [*labctl, "apply", lab, "--yes"],
             "labctl validate (no host)": [*labctl, "validate", lab],
         }
         if ansible:
@@ -77,16 +87,22 @@ class Bench:
             found["pyinfra --dry"] = [self.pyinfra, "--dry", "-y", *files]
         return found
 
-    def run(self, command: Sequence[str]) -> float:
-        """Run a command to its end; return the seconds. RuntimeError when it fails."""
-        start = time.perf_counter()
+    def run(self, command: Sequence[str]) -> Taken:
+        """Run a command to its end; return its seconds. RuntimeError when it fails."""
+        before, start = used(), time.perf_counter()
         done = subprocess.run(
             command, env=self.environment, cwd=self.folder, capture_output=True, text=True, check=False
         )
         if done.returncode:
             message = f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
             raise RuntimeError(message)
-        return time.perf_counter() - start
+        return Taken(time.perf_counter() - start, used() - before)
+
+
+def used() -> float:
+    """Return the processor seconds of the programs that were run, without those of the servers."""
+    found = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return found.ru_utime + found.ru_stime
 
 
 @contextmanager
@@ -175,16 +191,16 @@ def script(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def measure(count: int, rounds: int, pyinfra: str | None) -> Mapping[str, float]:
-    """Return the median seconds of every command."""
+def measure(count: int, rounds: int, pyinfra: str | None) -> Mapping[str, Taken]:
+    """Return the medians of every command."""
     with bench(count, pyinfra) as made:
-        taken: dict[str, list[float]] = {name: [] for name in made.commands()}
+        taken: dict[str, list[Taken]] = {name: [] for name in made.commands()}
         for number in range(rounds + 1):
             for name, command in made.commands().items():
-                seconds = made.run(command)
+                once = made.run(command)
                 if number:
-                    taken[name].append(seconds)
-        return {name: median(all_) for name, all_ in taken.items()}
+                    taken[name].append(once)
+        return {n: Taken(median(t.wall for t in ts), median(t.cpu for t in ts)) for n, ts in taken.items()}
 
 
 def main() -> None:
@@ -199,15 +215,18 @@ def main() -> None:
     if not chosen.pyinfra:
         print("pyinfra is not here and is left out: uv tool install pyinfra, or --pyinfra PATH")
     found = {count: measure(count, chosen.rounds, chosen.pyinfra) for count in chosen.hosts}
-    print(f"{'':30}" + "".join(f"{f'{n} hosts, s':>14}" for n in found) + "   each of these ÷ the first")
+    print(f"{'':30}" + "".join(f"{f'{n} hosts, s':>14}{'cpu here':>10}" for n in found))
     for name in found[chosen.hosts[0]]:
-        times = [found[count][name] for count in chosen.hosts]
-        print(f"{name:30}" + "".join(f"{t:14.2f}" for t in times) + "".join(f"{t / times[0]:8.2f}" for t in times[1:]))
+        print(f"{name:30}" + "".join(f"{t[name].wall:14.2f}{t[name].cpu:10.2f}" for t in found.values()))
     for count, taken in found.items():
-        mine = taken["labctl apply (nothing to do)"]
+        mine = taken[NOOP]
         for other in ("pyinfra --dry", "ansible -m ping"):
             if other in taken:
-                print(f"no-op apply of {count} hosts ÷ {other}: {mine / taken[other]:.2f}")
+                theirs = taken[other]
+                ratios = f"{mine.wall / theirs.wall:.2f} (cpu here {mine.cpu / theirs.cpu:.2f})"
+                print(f"no-op apply of {count} hosts ÷ {other}: {ratios}")
+    first, last = found[chosen.hosts[0]][NOOP], found[chosen.hosts[-1]][NOOP]
+    print(f"no-op apply of {chosen.hosts[-1]} hosts ÷ {chosen.hosts[0]} hosts: {last.wall / first.wall:.2f}")
 
 
 if __name__ == "__main__":
