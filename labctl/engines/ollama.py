@@ -121,7 +121,7 @@ class Ollama(Unlimited):
 
 
 def _all_present(server: Server, names: Sequence[str]) -> str:
-    """Return a command that succeeds once everything is pulled; outside a container nothing says where the server is."""
+    """Return a command that succeeds once all is pulled; outside a container nothing says where the server is."""
     where = f"export OLLAMA_HOST=${{OLLAMA_HOST:-{server.bind}:{server.port}}}; "
     return where + (" && ".join(f"ollama show {name} >/dev/null" for name in names) or "ollama list")
 
