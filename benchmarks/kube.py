@@ -3,8 +3,8 @@
 On a real control plane (``tests/rig/kube``), by turns in the same run, each in a namespace of its own. A program's time
 is that of its whole process: Python's and kubectl's start, reading the objects, and everything that they ask of the
 server. labctl's plan tries every new object on the server (a dry run), lists what it owns, and shows differences. Its
-apply carries out a saved plan: lock, another look, the objects and the ledger. "plan + apply" is both in one process, as
-`labctl apply` does. kubectl only applies.
+apply carries out a saved plan: lock, another look, the objects and the ledger. "plan + apply" is both in one process,
+as `labctl apply` does. kubectl only applies.
 """
 
 from __future__ import annotations
