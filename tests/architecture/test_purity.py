@@ -47,6 +47,7 @@ SHIPPED = {
     "compat/tables.py": "the tables of facts",
     "explain.py": "the pages of the diagnostic codes",
     "gateways/litellm/tasks.py": "the scripts that run inside LiteLLM",
+    "gateways/builtin/__init__.py": "the gateway's own modules, which are shipped to its host",
     "gateways/litellm/known_keys.py": "the keys that LiteLLM knows",
     "targets/k3s/storage.py": "the script that fetches model files in a cluster",
     "vram/metadata/catalogue.py": "the built-in models",
