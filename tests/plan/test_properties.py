@@ -46,10 +46,13 @@ def trees(draw: st.DrawFn) -> Tree:
                 id=name,
                 manager=draw(st.sampled_from([Manager.COMPOSE, Manager.SUPERVISOR])),
                 project="p",
-                fingerprint=draw(TEXTS),
+                # a task is rendered otherwise than a server: one is never taken for the other
+                fingerprint=f"{start} {draw(TEXTS)}"
+                if (start := draw(st.sampled_from(Start))) is Start.ONCE
+                else draw(TEXTS),
                 files=tuple(draw(st.sets(st.sampled_from(paths)))) if paths else (),
                 after=tuple(draw(st.sets(st.sampled_from(names[index + 1 :])))) if names[index + 1 :] else (),
-                start=draw(st.sampled_from(Start)),
+                start=start,
             )
         )
     return Tree.of(items)
@@ -103,8 +106,9 @@ def test_killed_anywhere_it_converges(
         u.name for u in last.units if u.start is Start.ALWAYS
     }
     tasks = {u.name for u in last.units if u.start is Start.ONCE}
-    assert {host.units[name] for name in tasks} <= {UnitState.FINISHED}
-    assert set(host.units) == {u.name for u in last.units}
+    # a task that ended well may be gone: its removal was begun, and nobody wanted it to be forgotten
+    assert {host.units[name] for name in tasks & set(host.units)} <= {UnitState.FINISHED}
+    assert set(host.units) | tasks == {u.name for u in last.units}
     for unit in last.units:
         fingerprint, inputs = host.truth[unit.name]
         assert fingerprint == unit.fingerprint
