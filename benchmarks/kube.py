@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -182,6 +183,7 @@ def main() -> int:
     if binaries() is None:
         print("skipped: there is no kube-apiserver: run tests/tools/install-kube")
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # `timeout` must not leave a control plane behind
     with tempfile.TemporaryDirectory() as name:
         plane = ControlPlane(Path(name) / "plane")
         plane.start({})
