@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from functools import cache
-from importlib import resources
 from typing import Final
 
 from labctl.diagnostics import Diagnostic
@@ -13,6 +11,7 @@ from labctl.gateways import WORKLOAD, GatewayAsk
 from labctl.gateways.builtin import config
 from labctl.gateways.builtin.check import problems
 from labctl.gateways.builtin.options import BuiltinBlock
+from labctl.gateways.builtin.sources import PACKAGE, package, shipped
 from labctl.workload import (
     ConfigFile,
     Container,
@@ -29,7 +28,6 @@ from labctl.workload import (
 LISTEN: Final = 8888
 """Inside a container."""
 _CONFIG: Final = "/etc/labctl/gateway.json"
-_PACKAGE: Final = "labctl.swap"
 
 
 class Builtin:
@@ -92,45 +90,32 @@ def _container(ask: GatewayAsk) -> Container:
 
 def _native(ask: GatewayAsk) -> Native:
     address = ("--bind", ask.bind, "--port", str(ask.port))
-    return Native(program="{python}", args=("-m", _PACKAGE, "--config", "{config:gateway.json}", *address))
+    return Native(program="{python}", args=("-m", PACKAGE, "--config", "{config:gateway.json}", *address))
 
 
 def _by_itself(ask: GatewayAsk) -> Native:
     """Return the form for a host without labctl: the program comes along, its libraries are the system's."""
-    package = (
-        ConfigFile(name=f"labctl/swap/{name}", content=text, target="") for name, text in sorted(_package().items())
-    )
+    modules = (ConfigFile(name=f"labctl/swap/{name}", content=text, target="") for name, text in package().items())
     files = (
-        ConfigFile(name="gateway.py", content=_shipped("gateway.py"), target=""),
+        ConfigFile(name="gateway.py", content=shipped("gateway.py"), target=""),
         ConfigFile(name="labctl/__init__.py", content="", target=""),
-        *package,
+        *modules,
     )
     address = ("--bind", ask.bind, "--port", str(ask.port))
     args = ("-B", "{config:gateway.py}", "--config", "{config:gateway.json}", *address)
     return Native(program="/usr/bin/python3", args=args, files=files)
 
 
-def _shipped(name: str) -> str:
-    return resources.files("labctl.gateways.builtin").joinpath("shipped", name).read_text(encoding="utf-8")
-
-
 def _sources(base: str) -> dict[str, str]:
     """Return the build context: the gateway is a program of its own, so its files are all that it needs."""
-    package = {f"labctl/swap/{name}": text for name, text in _package().items()}
-    dockerfile = f"FROM {base}\n{_shipped('Dockerfile')}"
+    modules = {f"labctl/swap/{name}": text for name, text in package().items()}
+    dockerfile = f"FROM {base}\n{shipped('Dockerfile')}"
     return {
         "Dockerfile": dockerfile,
-        "requirements.txt": _shipped("requirements.txt"),
+        "requirements.txt": shipped("requirements.txt"),
         "labctl/__init__.py": "",
-        **package,
+        **modules,
     }
-
-
-@cache
-def _package() -> dict[str, str]:
-    folder = resources.files(_PACKAGE)
-    names = sorted(f.name for f in folder.iterdir() if f.name.endswith((".py", ".html")))
-    return {name: folder.joinpath(name).read_text(encoding="utf-8") for name in names}
 
 
 gateway = Builtin()
