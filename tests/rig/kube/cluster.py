@@ -215,6 +215,8 @@ class ControlPlane:
             f"--root-ca-file={pki / 'ca.crt'}",
             "--allocate-node-cidrs=false",
             "--controllers=*,-node-lifecycle-controller,-node-ipam-controller",
+            "--kube-api-qps=500",
+            "--kube-api-burst=1000",
         )
         self._run(
             "kube-scheduler",
