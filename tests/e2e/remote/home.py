@@ -33,8 +33,8 @@ done
 """
 LEFT = """
 find /etc /home /opt /root /srv /tmp /usr/local /var -xdev ! -type d \
-  ! -path '/var/lib/docker/*' ! -path '/var/lib/containerd/*' ! -path '/srv/*/*' ! -path '/var/log/*' ! -path '/var/cache/*' \
-  ! -path '/var/lib/systemd/*' ! -path '/tmp/systemd-private*' ! -path '/etc/resolv.conf'
+  ! -path '/var/lib/docker/*' ! -path '/var/lib/containerd/*' ! -path '/srv/*/*' ! -path '/var/log/*' \
+  ! -path '/var/cache/*' ! -path '/var/lib/systemd/*' ! -path '/tmp/systemd-private*' ! -path '/etc/resolv.conf'
 docker ps --all --format 'container {{.Names}}'
 docker network ls --format 'network {{.Name}}'
 docker volume ls --format 'volume {{.Name}}'
