@@ -17,7 +17,7 @@ from labctl.artefact import Format, SecretFile
 from labctl.diagnostics import LabctlError
 from labctl.dotenv import DotenvError, parse_dotenv
 from labctl.hosts.base import HostError
-from labctl.hosts.content import secret_content
+from labctl.hosts.secret_files import secret_content
 from labctl.secrets import (
     MASK,
     Command,
