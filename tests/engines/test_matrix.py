@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from labctl.artefact import File, ModelFile, SecretFile, Unit
+from labctl.artefact import File, ModelFile, Object, SecretFile, Unit
 from labctl.engines import ENGINES
 from labctl.registry import Registry
 from labctl.render import Rendered, _mirrored_bases, render
@@ -84,13 +84,12 @@ def test_secrets_stay_names(pair: tuple[str, str]) -> None:
     engine, target = pair
     found, codes = outcome(data(engine, target, env={"SERVICE_TOKEN": {"secret": "HIDDEN"}, "PLAIN": "seen"}))
     assert found is not None, codes
-    (secrets,) = [
-        *(a for a in found.tree.artefacts if isinstance(a, SecretFile)),
-        *(o for o in found.tree.objects if o.entries),
-    ]
+    hidden: list[SecretFile | Object] = [a for a in found.tree.artefacts if isinstance(a, SecretFile)]
+    hidden += [o for o in found.tree.objects if o.entries]
+    (secrets,) = hidden
     assert [s.names for s in secrets.entries.values()] == [("HIDDEN",)]
-    shown = [*found.tree.files(), *found.tree.objects]
-    assert any(b"PLAIN" in item.content for item in shown)
+    shown = [*(f.content for f in found.tree.files()), *(o.content for o in found.tree.objects)]
+    assert any(b"PLAIN" in content for content in shown)
     if isinstance(secrets, SecretFile):  # in a cluster a digest in the pod's template restarts it: tests/kube
         assert secrets.path in unit_of(found).files
 
