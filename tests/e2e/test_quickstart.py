@@ -164,9 +164,12 @@ def test_logs_and_state_hold_no_key(lab: Running) -> None:
     assert "alpha" in lab.place.ok("logs", "alpha").out
     assert lab.key not in lab.place.ok("logs", "gateway", "--lines", "10000").out
     assert lab.key not in lab.place.ok("plan", "--json").out
-    secret = {lab.place.key_file, lab.place.root / "secrets/gateway.env"}
+    kept = set((lab.place.root / "state/generations").rglob("secret-*"))  # what a rollback brings back
+    assert kept
+    secret = {lab.place.key_file, lab.place.root / "secrets/gateway.env", *kept}
     holders = {p for p in lab.place.folder.rglob("*") if p.is_file() and lab.key.encode() in p.read_bytes()}
     assert holders == secret
+    assert {p.stat().st_mode & 0o777 for p in holders} == {0o600}
 
 
 def test_destroy_leaves_nothing(lab: Running) -> None:
