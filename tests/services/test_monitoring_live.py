@@ -85,7 +85,8 @@ def test_everything_is_collected(here: Place) -> None:
 def test_rules_are_evaluated_and_nothing_alarms(here: Place) -> None:
     assert here.programs()
     until(lambda: all(r["health"] == "ok" for g in prometheus("rules")["groups"] for r in g["rules"]), 60)
-    assert prometheus("alerts")["alerts"] == []
+    # On a busy machine a first scrape of the gateway may be late: that is pending for a moment, and gone with the next.
+    until(lambda: prometheus("alerts")["alerts"] == [], 60)
     assert prometheus("alertmanagers")["activeAlertmanagers"] == [{"url": f"http://127.0.0.1:{TELL}/api/v2/alerts"}]
 
 

@@ -257,7 +257,8 @@ def test_an_image_is_pulled_once_before_anything_is_stopped(lab: Lab) -> None:
     assert report.ok, (report.diagnostics, lab.log())
     assert lab.log().count(f"pulling {image}") == 1
     steps = [e for e in lab.events if isinstance(e, Progress) and e.path == image]
-    assert steps[-1].done > 1 << 20
+    assert steps  # how many bytes they tell is Docker's: of a layer that comes at once it prints none (test_images.py)
+    assert [s.done for s in steps] == sorted(s.done for s in steps)
     first_unit = next(n for n, e in enumerate(lab.events) if isinstance(e, ChangeStarted) and e.kind == Kind.UNIT)
     assert lab.events.index(steps[-1]) < first_unit
     assert containers()["web"] == before["web"]
