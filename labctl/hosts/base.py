@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from labctl.artefact import HostRoot, Manager, Tree, Unit
 from labctl.diagnostics import Diagnostic
-from labctl.hosts.events import Event
+from labctl.hosts.events import Event, HostDone, HostFailed
 from labctl.plan.model import Change
 from labctl.plan.observed import SeenFile, SeenHost, SeenUnit, UnitRecord, UnitState
 from labctl.values import dataclass
@@ -326,6 +326,21 @@ class Outcome:
     def ok(self) -> bool:
         """Everything was done."""
         return not (self.failed or self.skipped or self.interrupted or any(d.is_error for d in self.diagnostics))
+
+    @property
+    def last_event(self) -> HostDone | HostFailed:
+        """The event that tells how it went."""
+        if self.ok:
+            return HostDone(host=self.host, changes=len(self.done))
+        return HostFailed(
+            host=self.host,
+            done=len(self.done),
+            failed=len(self.failed),
+            skipped=len(self.skipped),
+            diagnostics=self.diagnostics,
+            interrupted=self.interrupted,
+            next=self.skipped[0] if self.interrupted and self.skipped else "",
+        )
 
 
 class Executor(Protocol):

@@ -12,7 +12,7 @@ from labctl.diagnostics import Diagnostic
 from labctl.hosts import activate, content
 from labctl.hosts.base import Emit, HostError, LostError, Outcome, Site, Stopped
 from labctl.hosts.disk import unless_full
-from labctl.hosts.events import HostDone, HostFailed, HostStarted, Phase
+from labctl.hosts.events import HostStarted, Phase
 from labctl.hosts.generations import Kept, drop_all, keep
 from labctl.hosts.observe import Managers
 from labctl.hosts.place import DirectPlacer, Placer, close_staging
@@ -140,7 +140,7 @@ class SiteExecutor:
                 self._keep(work)
             with contextlib.suppress(LostError):
                 audit(self.site, entry)
-        work.emit(_last_event(outcome))
+        work.emit(outcome.last_event)
 
     def _keep(self, work: Work) -> None:
         """Keep what the host is now as a generation, unless it is one already."""
@@ -158,20 +158,6 @@ class SiteExecutor:
         close_staging(self.site)
         for folder in sorted({*work.manifest.folders, self.site.state("").rstrip("/")}, reverse=True):
             shell.remove_empty(folder)
-
-
-def _last_event(outcome: Outcome) -> HostDone | HostFailed:
-    if outcome.ok:
-        return HostDone(host=outcome.host, changes=len(outcome.done))
-    return HostFailed(
-        host=outcome.host,
-        done=len(outcome.done),
-        failed=len(outcome.failed),
-        skipped=len(outcome.skipped),
-        diagnostics=outcome.diagnostics,
-        interrupted=outcome.interrupted,
-        next=outcome.skipped[0] if outcome.interrupted and outcome.skipped else "",
-    )
 
 
 def _unexpected(site: Site, error: OSError) -> Diagnostic:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from labctl.diagnostics import Diagnostic, Severity
+from labctl.diagnostics import Diagnostic
 from labctl.hosts.base import HostError, Site
 from labctl.plan.observed import Manifest
 from labctl.plan.wire import WireError, manifest_from_json, manifest_to_json
@@ -162,7 +162,7 @@ def locked(
     deadline, told = time.monotonic() + wait, False
     while (other := _take(site, mine, force=force, note=note)) is not None:
         if time.monotonic() >= deadline:
-            raise HostError(_held(site, other))
+            raise HostError(held(f"`{site.host}`", other))
         if not told:
             note(f"waiting for the lock of {other}")
             told = True
@@ -188,7 +188,7 @@ class _Watch:
         content = self._site.shell.read(self._site.state(LOCK))
         other = None if content in {None, self._mine} else _holder(content or b"")
         if other is not None:
-            raise HostError(_broken(self._site, other))
+            raise HostError(broken(f"`{self._site.host}`", other))
 
 
 def _take(site: Site, mine: bytes, *, force: bool, note: Callable[[str], None]) -> Holder | None:
@@ -242,19 +242,20 @@ def _mine(site: Site, doing: str) -> bytes:
     return json.dumps(mine).encode()
 
 
-def _held(site: Site, other: Holder) -> Diagnostic:
+def held(where: str, other: object) -> Diagnostic:
+    """Return LAB103: the lock of a place (a host, a namespace) is somebody else's."""
     return Diagnostic(
         code="LAB103",
-        severity=Severity.ERROR,
-        summary=f"`{site.host}` is locked by {other}",
+        summary=f"{where} is locked by {other}",
         hint="wait for it with --wait; if nothing is running there any more, remove the lock with --break-lock",
     )
 
 
-def _broken(site: Site, other: Holder) -> Diagnostic:
+def broken(where: str, other: object) -> Diagnostic:
+    """Return LAB103: somebody took the lock of a place from us."""
     return Diagnostic(
         code="LAB103",
-        summary=f"the lock of `{site.host}` was broken by {other}",
+        summary=f"the lock of {where} was broken by {other}",
         hint="nothing more was done there; run the same command again when that one has ended",
     )
 

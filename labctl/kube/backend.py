@@ -216,7 +216,7 @@ class _Applying:
         outcome = executor.run()
         outcome = replace(outcome, done=(*self.before, *outcome.done))
         self._close(sight, executor, outcome)
-        self.order.emit(_last(outcome))
+        self.order.emit(outcome.last_event)
         return outcome
 
     def _executor(self, sight: Sight, changes: Sequence[Change], held: Callable[[], None]) -> Executor:
@@ -304,19 +304,6 @@ def _refused(order: Order, why: tuple[Diagnostic, ...]) -> Outcome:
 
 def _addresses(order: Order) -> Stale:
     return tuple(c.address for c in order.plan.of_host(order.root.host) if c.action.changes)
-
-
-def _last(outcome: Outcome) -> HostDone | HostFailed:
-    if outcome.ok:
-        return HostDone(host=outcome.host, changes=len(outcome.done))
-    return HostFailed(
-        host=outcome.host,
-        done=len(outcome.done),
-        failed=len(outcome.failed),
-        skipped=len(outcome.skipped),
-        diagnostics=outcome.diagnostics,
-        interrupted=outcome.interrupted,
-    )
 
 
 def _stale(host: str, addresses: Stale) -> Diagnostic:

@@ -19,10 +19,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from labctl.artefact import Cluster
-from labctl.diagnostics import Diagnostic
 from labctl.hosts.base import HostError
 from labctl.hosts.local import LocalShell
-from labctl.hosts.state import Holder, Lock
+from labctl.hosts.state import Holder, Lock, broken, held
 from labctl.kube.api import Api, ApiError, Unreachable, Value, segment
 from labctl.kube.fields import MANAGER
 from labctl.kube.record import OWN, base
@@ -67,7 +66,7 @@ def locked(
     deadline, told = time.monotonic() + wait, False
     while (other := lease.take(force=force, note=note)) is not None:
         if time.monotonic() >= deadline:
-            raise HostError(_held(cluster, other))
+            raise HostError(held(_where(cluster), other))
         if not told:
             note(f"waiting for the lock of {other}")
             told = True
@@ -134,7 +133,7 @@ class _Lease:
     def check(self) -> None:
         """HostError when somebody has broken it."""
         if self.broken:
-            raise HostError(_broken(self.cluster, self.broken))
+            raise HostError(broken(_where(self.cluster), self.broken))
 
     def release(self) -> None:
         """Give it back; what cannot be done now happens by itself when it runs out."""
@@ -224,20 +223,8 @@ def _age(time_of: str) -> float:
         return float("inf")
 
 
-def _held(cluster: Cluster, other: str) -> Diagnostic:
-    return Diagnostic(
-        code="LAB103",
-        summary=f"namespace `{cluster.namespace}` is locked by {other}",
-        hint="wait for it with --wait; if nothing is running there any more, remove the lock with --break-lock",
-    )
-
-
-def _broken(cluster: Cluster, other: str) -> Diagnostic:
-    return Diagnostic(
-        code="LAB103",
-        summary=f"the lock of namespace `{cluster.namespace}` was broken by {other}",
-        hint="nothing more was done there; run the same command again when that one has ended",
-    )
+def _where(cluster: Cluster) -> str:
+    return f"namespace `{cluster.namespace}`"
 
 
 def _user() -> str:
