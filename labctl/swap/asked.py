@@ -79,12 +79,12 @@ async def _form(receive: Receive, limit: int) -> Asked:
         found = _MODEL_FIELD.search(window)
         if found:
             name = found[1].decode(errors="replace").strip()
-            return Asked(name, rest=_pieces(kept, receive, limit - size, more=more))
+            return Asked(name, rest=_pieces(kept, receive, size, limit, more=more))
     kept.close()
     raise Problem(400, "the form has no field `model`", param="model", code="missing_model")
 
 
-async def _pieces(kept: Any, receive: Receive, left: int, *, more: bool) -> AsyncIterator[bytes]:
+async def _pieces(kept: Any, receive: Receive, size: int, limit: int, *, more: bool) -> AsyncIterator[bytes]:
     try:
         kept.seek(0)
         while piece := kept.read(1 << 16):
@@ -93,7 +93,7 @@ async def _pieces(kept: Any, receive: Receive, left: int, *, more: bool) -> Asyn
         kept.close()
     while more:
         piece, more = await chunk(receive)
-        left -= len(piece)
-        if left < 0:
-            raise too_large(left)
+        size += len(piece)
+        if size > limit:
+            raise too_large(limit)
         yield piece

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType, NoneType
 from typing import Any, Final, TypeVar
 
 FORMAT: Final = 1
+DRIVERS: Final = ("docker", "none", "supervisor", "systemd", "systemd-user")
 T = TypeVar("T")
 
 
@@ -131,7 +134,7 @@ def read(path: str) -> Config:
     """Read the file; ConfigError when it cannot be used."""
     try:
         value = json.loads(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         message = f"{path}: {error}"
         raise ConfigError(message) from error
     return from_value(value)
@@ -143,8 +146,9 @@ def from_value(value: Any) -> Config:
     if raw.get("format", FORMAT) != FORMAT:
         message = f"format {raw['format']} is not known; this gateway reads format {FORMAT}"
         raise ConfigError(message)
-    raw["keys"] = tuple(_key(item, i) for i, item in enumerate(raw.get("keys", ())))
-    raw["backends"] = tuple(_backend(item, i) for i, item in enumerate(raw.get("backends", ())))
+    raw["keys"] = tuple(_key(item, i) for i, item in enumerate(_list(raw.get("keys", []), "`keys`")))
+    if "backends" in raw:
+        raw["backends"] = tuple(_backend(item, i) for i, item in enumerate(_list(raw["backends"], "`backends`")))
     config = _make(Config, raw, "the file")
     names = [b.name for b in config.backends]
     for name in {n for n in names if names.count(n) > 1}:
@@ -158,29 +162,52 @@ def from_value(value: Any) -> Config:
 
 
 def read_keys(text: str) -> tuple[Key, ...]:
-    """Return the keys of a keys file: a JSON list of objects. ConfigError when it is none."""
+    """Return the keys of a keys file: a JSON list of objects, each with its digest. ConfigError when it is none."""
     try:
         items = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         message = f"keys: {error}"
         raise ConfigError(message) from error
-    return tuple(_key(item, i) for i, item in enumerate(items))
+    keys = tuple(_key(item, i) for i, item in enumerate(_list(items, "the file of keys")))
+    for i, key in enumerate(keys):
+        if not key.sha256:
+            message = f"key {i}: `sha256` is missing"
+            raise ConfigError(message)
+    return keys
 
 
 def _key(item: Any, index: int) -> Key:
     where = f"key {index}"
-    return _make(Key, _tupled(_mapping(item, where), "models"), where)
+    key = _make(Key, _tupled(_mapping(item, where), where, "models"), where)
+    if key.sha256 and not _DIGEST.fullmatch(key.sha256):
+        message = f"{where}: `sha256` has to be 64 hexadecimal digits in lower case"
+        raise ConfigError(message)
+    return key
 
 
 def _backend(item: Any, index: int) -> Backend:
     where = f"backend {index}"
-    raw = _tupled(_mapping(item, where), "serves", "exclusive")
-    raw["driver"] = _make(Driver, _mapping(raw.get("driver", {}), where), f"{where}: driver")
-    return _make(Backend, raw, where)
+    raw = _tupled(_mapping(item, where), where, "serves", "exclusive")
+    driver = raw["driver"] = _make(Driver, _mapping(raw.get("driver", {}), f"{where}: `driver`"), f"{where}: `driver`")
+    if driver.kind not in DRIVERS:
+        message = f"{where}: there is no driver {driver.kind!r}; there are {', '.join(DRIVERS)}"
+        raise ConfigError(message)
+    backend = _make(Backend, raw, where)
+    if backend.slots < 1:
+        message = f"{where}: `slots` has to be 1 or more"
+        raise ConfigError(message)
+    return backend
 
 
-def _tupled(raw: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {k: tuple(v) if k in names else v for k, v in raw.items()}
+def _tupled(raw: Mapping[str, Any], where: str, *names: str) -> dict[str, Any]:
+    return {k: tuple(_list(v, f"{where}: `{k}`")) if k in names else v for k, v in raw.items()}
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        message = f"{where} is not a list"
+        raise ConfigError(message)
+    return value
 
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:
@@ -191,12 +218,49 @@ def _mapping(value: Any, where: str) -> Mapping[str, Any]:
 
 
 def _make(kind: type[T], raw: Mapping[str, Any], where: str) -> T:
-    unknown = raw.keys() - {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    if unknown:
-        message = f"{where}: unknown key {min(unknown)!r}"
+    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+    for name in sorted(raw.keys() - known.keys()):
+        message = f"{where}: unknown key `{name}`"
         raise ConfigError(message)
-    try:
-        return kind(**raw)
-    except TypeError as error:
-        message = f"{where}: {error}"
-        raise ConfigError(message) from error
+    for name, f in known.items():
+        if name not in raw and f.default is MISSING and f.default_factory is MISSING:
+            message = f"{where}: `{name}` is missing"
+            raise ConfigError(message)
+        if name in raw and (wrong := _wrong(raw[name], str(f.type))):
+            message = f"{where}: `{name}` {wrong}"
+            raise ConfigError(message)
+    return kind(**raw)
+
+
+def _wrong(value: Any, annotation: str) -> str:
+    """Return what is wrong with a value whose field is annotated so; annotations are texts in this module."""
+    types, words = _TYPES.get(annotation, ((), ""))
+    if types and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
+        return f"has to be {words}"
+    inner, words = _INNER.get(annotation, ((), ""))
+    values = value.values() if isinstance(value, dict) else value
+    if inner and not all(isinstance(v, inner) and not isinstance(v, bool) for v in values):
+        return f"has to hold {words} only"
+    return ""
+
+
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
+_TYPES: Final = MappingProxyType(
+    {
+        "str": ((str,), "a text"),
+        "int": ((int,), "a whole number"),
+        "float": ((int, float), "a number"),
+        "bool": ((bool,), "true or false"),
+        "int | None": ((int, NoneType), "a whole number or null"),
+        "float | None": ((int, float, NoneType), "a number or null"),
+        "Mapping[str, int]": ((dict,), "a mapping"),
+        "Mapping[str, str]": ((dict,), "a mapping"),
+    }
+)
+_INNER: Final = MappingProxyType(
+    {
+        "tuple[str, ...]": ((str,), "texts"),
+        "Mapping[str, int]": ((int,), "whole numbers"),
+        "Mapping[str, str]": ((str,), "texts"),
+    }
+)

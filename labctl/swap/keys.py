@@ -28,7 +28,7 @@ class Keys:
     def __init__(self, fixed: Iterable[Key], path: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._path, self._clock = path, clock
         self._fixed = tuple(_hashed(key) for key in fixed)
-        self._looked, self._stamp = -LOOK_EVERY, (0, 0)
+        self._looked, self._stamp = -LOOK_EVERY, (0, 0, 0)
         self._keys: tuple[Key, ...] = ()
         self.busy: dict[str, int] = {}
         """Key's name → requests of it under way."""
@@ -73,9 +73,9 @@ class Keys:
         try:
             found = Path(self._path).stat()
         except OSError:
-            self._keys = ()
+            self._keys, self._stamp = (), (0, 0, 0)
             return
-        if (found.st_mtime_ns, found.st_size) != self._stamp:
+        if _stamp(found) != self._stamp:
             try:
                 self._read()
             except ConfigError as error:
@@ -84,11 +84,16 @@ class Keys:
     def _read(self) -> None:
         path = Path(self._path)
         try:
-            found, text = path.stat(), path.read_text()
-        except OSError as error:
-            message = f"keys: {path}: {error.strerror}"
+            found, text = path.stat(), path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            message = f"keys: {path}: {getattr(error, 'strerror', None) or error}"
             raise ConfigError(message) from error
-        self._keys, self._stamp = read_keys(text), (found.st_mtime_ns, found.st_size)
+        self._keys, self._stamp = read_keys(text), _stamp(found)
+
+
+def _stamp(found: os.stat_result) -> tuple[int, int, int]:
+    """Return what tells one state of a file from the next, be it written over or put in the place of another."""
+    return (found.st_ino, found.st_mtime_ns, found.st_size)
 
 
 def _hashed(key: Key) -> Key:
