@@ -88,6 +88,7 @@ class Manager(StrEnum):
     SYSTEMD_USER = "systemd-user"
     SUPERVISOR = "supervisor"
     KUBERNETES = "kubernetes"
+    NIXOS = "nixos"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

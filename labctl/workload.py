@@ -283,6 +283,8 @@ class Workload:
         controls: names of the workloads of its host that it starts and stops: it is given the right to.
         serves_to: names of the workloads that call it; None when any may.
         metrics: where it shows its figures, None when nowhere.
+        product: what program it is, by the name under which distributions package it: ``ollama``, ``grafana``; "" when
+            nobody packages it. A target that has its own way to run a program finds it by this.
         origin: the part of lab.yaml that asked for it.
         extra: per target name, a mapping merged last into what the target renders for it.
         description: a few words for humans.
@@ -310,6 +312,7 @@ class Workload:
     serves_to: tuple[str, ...] | None = None
     metrics: Metrics | None = None
     origin: DocPath = ()
+    product: str = ""
     extra: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     description: str = ""
 
