@@ -24,8 +24,9 @@ from labctl.swap.backends import Control
 from labctl.swap.config import Backend, Config, Key
 from labctl.swap.forward import Answer, Forwarder, NotTaken
 from labctl.swap.keys import Keys
-from labctl.swap.loop import Loop, Ticket, Unavailable
+from labctl.swap.loop import Loop
 from labctl.swap.metrics import Metrics
+from labctl.swap.tickets import Ticket, Unavailable
 
 log = logging.getLogger("labctl.swap")
 
@@ -85,8 +86,9 @@ class App:
 
     async def open(self) -> None:
         """Connect to everything; find what runs."""
-        self._session = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=60))
-        self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True))
+        # no cache of names: a container that is started again has another address, and its old one another container
+        self._session = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=60, use_dns_cache=False))
+        self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True, use_dns_cache=False))
         self._drivers = drivers.make(self.config.backends)
         control = Control(self._session, self._drivers)
         self.loop = Loop(self.config, control, self.metrics, asyncio.get_running_loop().time)
@@ -94,6 +96,10 @@ class App:
         self.machine = host.Machine()
         await self.loop.open()
         self._watch = asyncio.create_task(self.loop.watch())
+
+    def turn_away(self) -> None:
+        """Answer everybody who waits that the gateway is about to end."""
+        self.loop.turn_away()
 
     async def close(self) -> None:
         """Let go of everything; servers go on running."""

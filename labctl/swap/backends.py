@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Final, Protocol
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from labctl.swap.config import Backend
+from labctl.swap.listener import listener
 
 POLL: Final = 0.1
 """Seconds between two looks at a server that is starting."""
@@ -21,6 +24,8 @@ class Run(StrEnum):
 
     RUNNING = "running"
     STOPPED = "stopped"
+    RETRYING = "retrying"
+    """It ended by itself, and its manager will start it again."""
 
 
 class DriverError(Exception):
@@ -75,19 +80,26 @@ class Control:
         if driver is None:
             return ""
         try:
+            if (taken := await _taken(backend)) and await driver.state(backend.driver.id) is Run.STOPPED:
+                return taken
             await driver.start(backend.driver.id)
         except DriverError as error:
             return str(error)
         return ""
 
-    async def wait_ready(self, backend: Backend) -> str:
-        """Wait until a server is healthy; return why it is not, early when it has ended."""
+    async def wait_ready(self, backend: Backend, *, starting: bool = True) -> str:
+        """Wait until a server is healthy; return why it is not, early when it has ended.
+
+        One that ran before (not ``starting``) may be brought back by its manager: that is waited for.
+        """
+        ended = {Run.STOPPED, Run.RETRYING} if starting else {Run.STOPPED}
         deadline = asyncio.get_running_loop().time() + backend.startup
         while asyncio.get_running_loop().time() < deadline:
-            if await self.healthy(backend):
-                return ""
-            if backend.driver.kind != "none" and await self._state(backend) is Run.STOPPED:
+            healthy = await self.healthy(backend)
+            if backend.driver.kind != "none" and await self._state(backend) in ended:
                 return "it ended while it was starting; see its log"
+            if healthy:
+                return ""
             await asyncio.sleep(POLL)
         return f"it was not ready after {backend.startup:g} s; see its log"
 
@@ -96,18 +108,21 @@ class Control:
         driver = self._driver(backend)
         if driver is None:
             return ""
+        refused = ""
         try:
             await driver.stop(backend.driver.id)
-            if await driver.state(backend.driver.id) is not Run.STOPPED:
-                return "it still runs"
         except DriverError as error:
-            return str(error)
-        return ""
+            refused = str(error)  # a unit that is not there cannot be stopped, and does not run
+        try:
+            ended = await driver.state(backend.driver.id) is Run.STOPPED
+        except DriverError as error:
+            return refused or str(error)
+        return "" if ended else refused or "it still runs"
 
     async def alive(self, backend: Backend) -> bool:
-        """Whether a server still runs, or, where nobody starts it, still answers."""
+        """Whether a server runs, or will again by itself; or, where nobody starts it, whether it answers."""
         state = await self._state(backend)
-        return await self.healthy(backend) if state is None else state is Run.RUNNING
+        return await self.healthy(backend) if state is None else state is not Run.STOPPED
 
     async def healthy(self, backend: Backend) -> bool:
         """Ask its health path once."""
@@ -117,3 +132,16 @@ class Control:
                 return 200 <= response.status < 300
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
+
+
+async def _taken(backend: Backend) -> str:
+    """Return who listens at a server's port, in words; "" for nobody. A container has a name, and ports of its own."""
+    address = urlsplit(backend.url)
+    try:
+        ipaddress.ip_address(address.hostname or "")
+        _, writer = await asyncio.wait_for(asyncio.open_connection(address.hostname, address.port), HEALTH_TIMEOUT)
+    except (ValueError, OSError, TimeoutError):
+        return ""
+    writer.close()
+    who = await asyncio.to_thread(listener, address.port or 80)
+    return f"{who or 'another program'} has its port {address.port}"

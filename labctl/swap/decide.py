@@ -285,8 +285,8 @@ def _refusal(view: View) -> Refuse | None:
 
 
 def _hopeless(view: View, server: Server) -> str:
-    if server.phase is Phase.FAILED and view.now < server.retry_at:
-        return f"{server.name} failed to start; next attempt in {server.retry_at - view.now:.0f} s"
+    if server.phase in {Phase.FAILED, Phase.STOPPING} and view.now < server.retry_at:
+        return f"{server.name} cannot be started; next attempt in {server.retry_at - view.now:.0f} s"
     pinned = {s.name: s for s in view.servers.values() if s.pinned and s.phase.resident and s.name != server.name}
     rest = [s.name for s in view.servers.values() if s.name not in pinned]
     if not server.phase.resident and not fits_without(view, server, rest):

@@ -30,30 +30,34 @@ class Docker:
 
     async def start(self, id: str) -> None:
         """``POST /containers/ID/start``; a running one stays as it is."""
-        await self._ask("POST", f"/containers/{urllib.parse.quote(id)}/start")
+        if await self._ask("POST", f"/containers/{urllib.parse.quote(id)}/start") is None:
+            message = "there is no such container; run `labctl apply`"
+            raise DriverError(message)
 
     async def stop(self, id: str) -> None:
         """``POST /containers/ID/stop``, which answers when the container has ended."""
         await self._ask("POST", f"/containers/{urllib.parse.quote(id)}/stop?t={STOP_SECONDS}")
 
     async def state(self, id: str) -> Run:
-        """``GET /containers/ID/json``."""
+        """``GET /containers/ID/json``. One that has ended and is about to be started again counts as ``RETRYING``."""
         found = await self._ask("GET", f"/containers/{urllib.parse.quote(id)}/json")
-        running = bool(found.get("State", {}).get("Running"))
-        return Run.RUNNING if running else Run.STOPPED
+        state = (found or {}).get("State", {})
+        if state.get("Restarting"):
+            return Run.RETRYING
+        return Run.RUNNING if state.get("Running") else Run.STOPPED
 
     async def close(self) -> None:
         """Close the connections."""
         await self._session.close()
 
-    async def _ask(self, method: str, path: str) -> dict[str, Any]:
+    async def _ask(self, method: str, path: str) -> dict[str, Any] | None:
+        """Return the answer, None when there is no such container."""
         timeout = aiohttp.ClientTimeout(total=STOP_SECONDS + 30)
         try:
             async with self._session.request(method, f"http://docker{path}", timeout=timeout) as response:
                 text = await response.json() if response.content_type == "application/json" else {}
                 if response.status == _NOT_FOUND:
-                    message = "there is no such container; run `labctl apply`"
-                    raise DriverError(message)
+                    return None
                 if response.status >= 400:
                     raise DriverError(str(text.get("message") or f"Docker answered {response.status}"))
                 return dict(text)
@@ -66,7 +70,7 @@ class Systemd:
     """Units of the system or, ``user``, of the user's own manager, through ``systemctl``."""
 
     def __init__(self, *, user: bool = False) -> None:
-        self._argv = ("systemctl", *(("--user",) if user else ()))
+        self._argv = ("systemctl", *(("--user",) if user else ()), "--no-ask-password")
 
     async def start(self, id: str) -> None:
         """``systemctl start --no-block``: health is asked elsewhere."""
@@ -77,9 +81,13 @@ class Systemd:
         await self._run("stop", id)
 
     async def state(self, id: str) -> Run:
-        """``systemctl show``."""
-        text = await self._run("show", "--property=ActiveState", "--value", id)
-        return Run.STOPPED if text.strip() in {"inactive", "failed", ""} else Run.RUNNING
+        """``systemctl show``. A unit that waits for its turn to be started is inactive, and has a job."""
+        text = await self._run("show", "--property=ActiveState,SubState,Job", id)
+        facts = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        if facts.get("SubState") == "auto-restart":
+            return Run.RETRYING
+        waits = facts.get("Job", "0") not in {"", "0"}
+        return Run.RUNNING if waits or facts.get("ActiveState") not in {"inactive", "failed", None} else Run.STOPPED
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -8,17 +8,17 @@ when it is over.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from labctl.swap.backends import Control, Run
 from labctl.swap.config import Backend, Config
 from labctl.swap.decide import Drain, Refuse, Resume, Send, Start, Step, Stop, fits_without, next_step, wake_at
 from labctl.swap.metrics import Metrics
+from labctl.swap.tickets import Ticket, Unavailable, Waiting
 from labctl.swap.view import Phase, Queue, Rules, Server, View
 
 log = logging.getLogger("labctl.swap")
@@ -26,59 +26,8 @@ log = logging.getLogger("labctl.swap")
 FIRST_RETRY: Final = 5.0
 LONGEST_RETRY: Final = 300.0
 """Seconds before a failed start is tried again: doubled with each failure in a row."""
-
-
-class Unavailable(Exception):  # noqa: N818 - an answer, not a fault
-    """No server can be had. ``retry_after`` in seconds."""
-
-    def __init__(self, why: str, retry_after: float = 5.0) -> None:
-        self.why, self.retry_after = why, retry_after
-        super().__init__(why)
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """One request on its way to a server. ``ready`` is resolved with the server's name."""
-
-    number: int
-    route: str
-    priority: int
-    arrived: float
-    ready: asyncio.Future[str]
-    server: str = ""
-    returned: int = 0
-    """How often its server was lost before it had answered."""
-
-    def __lt__(self, other: Ticket) -> bool:
-        return (self.priority, self.number) < (other.priority, other.number)
-
-
-@dataclass(slots=True)
-class Waiting:
-    """The requests for one public name, the next one first. Those that left are skipped when they come up."""
-
-    servers: tuple[str, ...]
-    heap: list[Ticket] = field(default_factory=list)
-    left: int = 0
-
-    def put(self, ticket: Ticket) -> None:
-        """Add one."""
-        heapq.heappush(self.heap, ticket)
-
-    def head(self) -> Ticket | None:
-        """Return the next one that still waits."""
-        while self.heap and self.heap[0].ready.done():
-            heapq.heappop(self.heap)
-            self.left = max(0, self.left - 1)
-        return self.heap[0] if self.heap else None
-
-    def pop(self) -> Ticket:
-        """Take the next one out."""
-        self.head()
-        return heapq.heappop(self.heap)
-
-    def __len__(self) -> int:
-        return len(self.heap) - self.left
+FIND_EVERY: Final = 1.0
+"""Seconds between two questions to a manager that could not tell what runs."""
 
 
 class Loop:
@@ -94,6 +43,7 @@ class Loop:
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._stopping = False
         self._rules = Rules(cards=config.cards, patience=config.patience, min_residency=config.min_residency)
 
     # --- what requests ask --------------------------------------------------------------------------------------------
@@ -101,6 +51,8 @@ class Loop:
     def submit(self, route: str, priority: int = 0) -> Ticket:
         """Queue a request; Unavailable when the queue is full, KeyError for an unknown name."""
         queue = self.waiting[route]
+        if self._stopping:
+            raise _stopping()
         if self.queued >= self.config.queue and not self._at_once(queue):
             self._metrics.refused.labels(route, "queue full").inc()
             message = f"{self.queued} requests wait already"
@@ -136,6 +88,8 @@ class Loop:
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         again = Ticket(number, ticket.route, ticket.priority, ticket.arrived, future, returned=ticket.returned + 1)
         self.waiting[ticket.route].put(again)
+        if self._stopping:
+            self.turn_away()
         return again
 
     @property
@@ -184,7 +138,7 @@ class Loop:
     def settle(self) -> None:
         """Do everything that there is to do now, and set the alarm for the next moment that matters."""
         view = self.view()
-        while (step := next_step(view)) is not None:
+        while not self._stopping and (step := next_step(view)) is not None:
             self._begin(step)
             view = self.view()
         self._metrics.queued.set(self.queued)
@@ -202,7 +156,7 @@ class Loop:
             case Refuse(route, why):
                 ticket = self.waiting[route].pop()
                 self._metrics.refused.labels(route, "unavailable").inc()
-                ticket.ready.set_exception(Unavailable(why, self._retry_after(route)))
+                ticket.ready.set_exception(Unavailable(self._explained(route, why), self._retry_after(route)))
             case Start(name):
                 log.info("starting %s", name)
                 self._set(name, phase=Phase.STARTING, since=self._clock())
@@ -224,6 +178,10 @@ class Loop:
         ticket.server = name
         ticket.ready.set_result(name)
 
+    def _explained(self, route: str, why: str) -> str:
+        reasons = dict.fromkeys(self.problems[n] for n in self.waiting[route].servers if n in self.problems)
+        return f"{why}: {'; '.join(reasons)}" if reasons else why
+
     def _retry_after(self, route: str) -> float:
         moments = [self.servers[name].retry_at - self._clock() for name in self.waiting[route].servers]
         return max(1.0, min(moments, default=5.0))
@@ -234,11 +192,14 @@ class Loop:
         """Find what runs already and go on from there; load what is to be there from the start."""
         found = await self._control.survey(self.config.backends)
         for backend in self.config.backends:
-            run = found.get(backend.name, Run.STOPPED)
+            run = found.get(backend.name)
             if backend.driver.kind == "none":
                 self._set(backend.name, phase=Phase.STARTING, since=self._clock(), pinned=True)
                 self._spawn(self._wait_ready(backend.name))
-            elif run is Run.RUNNING:
+            elif run is None:
+                self._set(backend.name, phase=Phase.STOPPING, since=self._clock())
+                self._spawn(self._find(backend.name))
+            elif run is not Run.STOPPED:
                 room = fits_without(self.view(), self.servers[backend.name], ())
                 self._set(backend.name, phase=Phase.STARTING if room else Phase.STOPPING, since=self._clock())
                 self._spawn(self._wait_ready(backend.name) if room else self._stop(backend.name))
@@ -249,13 +210,18 @@ class Loop:
                     log.warning("not loaded at start: %s", problem)
         self.settle()
 
-    async def close(self) -> None:
-        """Stop waiting for anything. Servers go on running: the next gateway finds them."""
-        if self._timer is not None:
-            self._timer.cancel()
+    def turn_away(self) -> None:
+        """The gateway is about to end: answer everybody who waits, and let nobody in any more."""
+        self._stopping = True
         for queue in self.waiting.values():
             while (ticket := queue.head()) is not None:
-                ticket.ready.set_exception(Unavailable("the gateway is stopping", 2.0))
+                ticket.ready.set_exception(_stopping())
+
+    async def close(self) -> None:
+        """Stop waiting for anything. Servers go on running: the next gateway finds them."""
+        self.turn_away()
+        if self._timer is not None:
+            self._timer.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -266,10 +232,21 @@ class Loop:
             await asyncio.sleep(every)
             found = await self._control.survey([b for b in self.config.backends if b.driver.kind != "none"])
             for name, run in found.items():
-                if self.servers[name].phase is Phase.READY and run is Run.STOPPED:
+                if self.servers[name].phase is Phase.READY and run is not Run.RUNNING:
                     self._suspect(name)
                 elif self.servers[name].phase in {Phase.STOPPED, Phase.FAILED} and run is Run.RUNNING:
                     self._adopt(name)
+
+    async def _find(self, name: str) -> None:
+        """Ask until somebody can tell whether it runs. Until then it may: its memory counts as taken."""
+        while (run := (await self._control.survey([self.backends[name]])).get(name)) is None:
+            await asyncio.sleep(FIND_EVERY)
+        self._set(name, phase=Phase.STOPPED, since=self._clock())
+        if run is not Run.STOPPED:
+            self._adopt(name)
+        elif self.backends[name].preload or self.servers[name].pinned:
+            self.start(name)
+        self.settle()
 
     def _adopt(self, name: str) -> None:
         """Somebody else started it. It stays if there is room."""
@@ -287,7 +264,7 @@ class Loop:
 
     async def _wait_ready(self, name: str, *, loaded: bool = True) -> None:
         begun = self._clock()
-        problem = await self._control.wait_ready(self.backends[name])
+        problem = await self._control.wait_ready(self.backends[name], starting=loaded)
         if problem:
             await self._failed(name, problem)
             return
@@ -295,7 +272,7 @@ class Loop:
         self.problems.pop(name, None)
         if loaded:
             self._loaded(name, self._clock() - begun)
-        self._set(name, phase=Phase.READY, since=self._clock(), used=self._clock())
+        self._set(name, phase=Phase.READY, since=self._clock(), used=self._clock(), retry_at=0.0)
         self.settle()
 
     def _loaded(self, name: str, took: float) -> None:
@@ -305,27 +282,33 @@ class Loop:
         log.info("%s is ready after %.1f s", name, took)
 
     async def _failed(self, name: str, problem: str) -> None:
-        """A start failed: stop what may be left of it, and leave it alone for a while."""
+        """A start failed: tell whoever waits, stop what may be left of it, and leave it alone for a while."""
         log.warning("%s did not start: %s", name, problem)
         self.problems[name] = problem
         count = self._failures[name] = self._failures.get(name, 0) + 1
-        left = await self._control.stop(self.backends[name])
-        if left:
-            log.error("%s cannot be stopped: %s", name, left)
         delay = min(LONGEST_RETRY, FIRST_RETRY * 2 ** (count - 1))
         self._metrics.failures.labels(name).inc()
+        self._set(name, phase=Phase.STOPPING, since=self._clock(), retry_at=self._clock() + delay)
+        self.settle()
+        await self._end(name)
         self._set(name, phase=Phase.FAILED, since=self._clock(), retry_at=self._clock() + delay)
         self.settle()
 
     async def _stop(self, name: str) -> None:
-        """Stop and verify. A server that does not stop keeps its memory in the books, and is tried again."""
-        while problem := await self._control.stop(self.backends[name]):
-            log.error("%s cannot be stopped: %s", name, problem)
-            self.problems[name] = problem
-            await asyncio.sleep(FIRST_RETRY)
+        """Stop and verify."""
+        await self._end(name)
         self._metrics.evictions.labels(name).inc()
         self._set(name, phase=Phase.STOPPED, since=self._clock())
         self.settle()
+
+    async def _end(self, name: str) -> None:
+        """Return when a server has ended. Until then it keeps its memory in the books, and it is tried again."""
+        while problem := await self._control.stop(self.backends[name]):
+            log.error("%s cannot be stopped: %s", name, problem)
+            self.problems[name] = problem
+            self._set(name, retry_at=self._clock() + 2 * FIRST_RETRY)
+            self.settle()
+            await asyncio.sleep(FIRST_RETRY)
 
     def _suspect(self, name: str) -> None:
         """A server may be gone. It gets no more requests until it was looked at."""
@@ -358,6 +341,10 @@ class Loop:
         self.servers[name] = replace(self.servers[name], **values)
         if "phase" in values:
             self._metrics.resident.labels(name).set(int(values["phase"].resident))
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("the gateway is stopping", 2.0)
 
 
 def _server(backend: Backend) -> Server:

@@ -41,7 +41,7 @@ class Server:
         start_cost: seconds that starting it takes.
         pinned: never evicted.
         ttl: seconds without a request after which it is stopped; None for never.
-        retry_at: when a failed start may be tried again.
+        retry_at: when a failed start may be tried again, or one that cannot be stopped be asked for.
         exclusive: names of the groups of which only one member is resident at a time.
     """
 
