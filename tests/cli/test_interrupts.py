@@ -18,8 +18,8 @@ import subprocess, sys, time
 from labctl.cli.interrupts import at_once_on_second_interrupt
 with at_once_on_second_interrupt():
     child = subprocess.Popen(["sh", "-c", "sleep 60 & sleep 60"], start_new_session=True)
-    print(child.pid, flush=True)
     try:
+        print(child.pid, flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         print("first", flush=True)
