@@ -22,7 +22,7 @@ from labctl.targets import SiteTarget, Target
 from labctl.targets.capabilities import choose_form
 from labctl.targets.power import power_problems, power_unit
 from labctl.values import dataclass
-from labctl.workload import Container, Control, Endpoint, Workload
+from labctl.workload import Container, Control, Endpoint, Start, Workload
 
 _FROM: Final = re.compile(r"^(FROM\s+(?:--\S+\s+)*)(\S+)", re.MULTILINE | re.IGNORECASE)
 _STAGE: Final = re.compile(r"^FROM\s.*\sAS\s+(\S+)\s*$", re.MULTILINE | re.IGNORECASE)
@@ -54,7 +54,9 @@ def render(placed: PlacedLab, targets: Mapping[str, Target | None], template: Te
     controls = {s.name: _control(targets[s.host.name], s) for s in placed.servers}
     links = link(placed, workloads, endpoints, networks, controls, problems)
     workloads = [_from_mirror(w, placed) for w in links.workloads]
-    problems.extend(_unexpressible(workloads, targets))
+    # What the gateway runs has to be something that its target runs, though apply never starts it.
+    children = links.gateway.children if links.gateway else ()
+    problems.extend(_unexpressible([*workloads, *(replace(w, start=Start.ALWAYS) for w in children)], targets))
     problems.extend(port_clashes(_published(placed, workloads)))
     for name, host in placed.hosts.items():
         problems.extend(power_problems(host, rendered=targets[name] is not None))
@@ -208,8 +210,9 @@ def _mirrored_form(form: Container, mirror: str) -> Container:
     """Return a container whose image is at a mirror, or whose image is built upon such ones."""
     if form.build is None:
         return replace(form, image=mirrored(form.image, mirror))
-    files = {name: _mirrored_bases(text, mirror) for name, text in form.build.files.items()}
-    return replace(form, build=replace(form.build, files=files))
+    files = form.build.files
+    dockerfile = _mirrored_bases(files["Dockerfile"], mirror)
+    return replace(form, build=replace(form.build, files={**files, "Dockerfile": dockerfile}))
 
 
 def _mirrored_bases(text: str, mirror: str) -> str:

@@ -11,9 +11,10 @@ import yaml
 from labctl.artefact import File, ModelFile, Object, SecretFile, Unit
 from labctl.engines import ENGINES
 from labctl.registry import Registry
-from labctl.render import Rendered, _mirrored_bases, render
+from labctl.render import Rendered, _mirrored_bases, _mirrored_form, render
 from labctl.resolve.lab import PlacedLab
 from labctl.targets import COMING, TARGETS
+from labctl.workload import Container, ImageBuild
 from tests.resolve import labs
 
 SPECS: Mapping[str, Mapping[str, Any]] = {
@@ -142,6 +143,11 @@ def test_an_image_that_is_built_is_built_upon_the_mirrors_images() -> None:
         "FROM scratch",
         "FROM $BASE",
     ]
+    program = "from os import path\n"
+    form = Container(image="own", build=ImageBuild(name="own", files={"Dockerfile": "FROM a", "program.py": program}))
+    mirrored = _mirrored_form(form, "m.lan").build
+    assert mirrored is not None
+    assert mirrored.files == {"Dockerfile": "FROM m.lan/a", "program.py": program}, "what is copied stays as it is"
     built = data("llama.cpp", "compose", build={"version": "b11549", "cpu": "baseline"})
     found, codes = outcome({**built, "images": {"mirror": "m.lan"}})
     assert found is not None, codes
