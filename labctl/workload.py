@@ -199,6 +199,8 @@ class Container:
     locked_memory: bool = False
     build: ImageBuild | None = None
     """How to build ``image`` on the host; None when it is pulled."""
+    sealed: bool = False
+    """Whether it gets by without rights: it writes nothing but /tmp, and needs none of root's privileges."""
 
     @property
     def local_image(self) -> bool:

@@ -20,6 +20,12 @@ KEEPS_DATA: Final = 120
 """The same for what has data to write: a database that is killed has to recover when it starts."""
 _ORDER: Final = frozenset({"depends_on", "profiles"})
 """Keys that say when a service is started and change nothing of what runs."""
+_SEALED: Final[Mapping[str, Value]] = {
+    "read_only": True,
+    "tmpfs": ["/tmp"],  # noqa: S108 - the container's own, in memory
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges:true"],
+}
 _GRAPHICS: Final = ["gpu", "graphics", "utility"]
 """What Vulkan needs of NVIDIA's container runtime."""
 
@@ -81,7 +87,7 @@ def _program(host: PlacedHost, workload: Workload, form: Container) -> dict[str,
         "user": form.user,
         "entrypoint": list(form.entrypoint or ()),
         "command": list(form.args),
-    }
+    } | (_SEALED if form.sealed else {})
 
 
 def _data(host: PlacedHost, workload: Workload, form: Container) -> dict[str, Value]:

@@ -89,6 +89,7 @@ def _container(ask: GatewayAsk) -> Container:
 
 
 def _native(ask: GatewayAsk) -> Native:
+        sealed=True,
     address = ("--bind", ask.bind, "--port", str(ask.port))
     return Native(program="{python}", args=("-m", PACKAGE, "--config", "{config:gateway.json}", *address))
 

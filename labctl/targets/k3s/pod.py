@@ -251,9 +251,10 @@ def _security(run: Run) -> dict[str, Any]:
     claim = run.workload.gpu
     if claim is not None and gpu.privileged(run.host, claim):
         return {"privileged": True}
-    kept = [*(_KEPT if not user else ()), *(["IPC_LOCK"] if run.form.locked_memory else [])]
+    kept = [*(_KEPT if not user and not run.form.sealed else ()), *(["IPC_LOCK"] if run.form.locked_memory else [])]
     capabilities: dict[str, Any] = {"drop": ["ALL"], **({"add": sorted(kept)} if kept else {})}
-    return {"allowPrivilegeEscalation": False, "capabilities": capabilities}
+    sealed = {"readOnlyRootFilesystem": True} if run.form.sealed else {}
+    return {"allowPrivilegeEscalation": False, "capabilities": capabilities} | sealed
 
 
 def _mounts(run: Run) -> list[dict[str, Any]]:
@@ -266,7 +267,9 @@ def _mounts(run: Run) -> list[dict[str, Any]]:
         {"name": "labctl-config", "mountPath": file.target, "subPath": spell.key(file.name), "readOnly": True}
         for file in run.workload.files
     ]
-    return found + ([{"name": "labctl-shm", "mountPath": "/dev/shm"}] if run.form.shm_size is not None else [])  # noqa: S108
+    own = [{"name": "labctl-tmp", "mountPath": "/tmp"}] if run.form.sealed else []  # noqa: S108
+    own += [{"name": "labctl-shm", "mountPath": "/dev/shm"}] if run.form.shm_size is not None else []  # noqa: S108
+    return found + own
 
 
 def volumes(run: Run) -> list[dict[str, Any]]:
@@ -277,6 +280,8 @@ def volumes(run: Run) -> list[dict[str, Any]]:
     if run.workload.files:
         items = [{"key": spell.key(f.name), "path": spell.key(f.name), "mode": f.mode} for f in run.workload.files]
         listed.append({"name": "labctl-config", "configMap": {"name": run.config_name, "items": items}})
+    if run.form.sealed:
+        listed.append({"name": "labctl-tmp", "emptyDir": {"medium": "Memory"}})
     if run.form.shm_size is not None:
         listed.append(
             {"name": "labctl-shm", "emptyDir": {"medium": "Memory", "sizeLimit": spell.memory(run.form.shm_size)}}
