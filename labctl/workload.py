@@ -226,6 +226,24 @@ class Native:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """How a program of its host (llama-swap, llama.cpp's router) runs a server as its own child.
+
+    In arguments ``{models}`` stands for the models folder as the parent sees it, and ``{cards:NAME}`` for NAME with the
+    place of each of the server's cards among those that the parent sees: ``CUDA0,CUDA2``.
+
+    Attributes:
+        program: as in ``Native``.
+        args: they name the server's own port on the loopback address.
+        port: that port.
+    """
+
+    program: str
+    args: tuple[str, ...]
+    port: int
+
+
     """Where a workload shows its figures in Prometheus' text format."""
 
     kind: str
@@ -286,6 +304,7 @@ class Workload:
         serves_to: names of the workloads that call it; None when any may.
         metrics: where it shows its figures, None when nowhere.
         product: what program it is, by the name under which distributions package it: ``ollama``, ``grafana``; "" when
+        child: how a program beside it runs it as its own child, None where it cannot.
             nobody packages it. A target that has its own way to run a program finds it by this.
         origin: the part of lab.yaml that asked for it.
         extra: per target name, a mapping merged last into what the target renders for it.
@@ -313,6 +332,7 @@ class Workload:
     controls: tuple[str, ...] = ()
     serves_to: tuple[str, ...] | None = None
     metrics: Metrics | None = None
+    child: Child | None = None
     origin: DocPath = ()
     product: str = ""
     extra: Mapping[str, Mapping[str, object]] = field(default_factory=dict)

@@ -53,11 +53,6 @@ def served_names(server: Server, spec: Deployment) -> tuple[str, ...]:
     return spec.serves or (server.models[0].name if server.models else server.deployment,)
 
 
-def model_path(server: Server, file: str, *, container: bool) -> str:
-    """Return where a server finds a model file."""
-    return f"{MODELS_IN_CONTAINER if container else server.host.places.models}/{file}"
-
-
 def models_mount(server: Server) -> tuple[Mount, ...]:
     """Return the read-only mount of the host's models folder."""
     return (Mount(source=server.host.places.models, target=MODELS_IN_CONTAINER, read_only=True),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
@@ -10,11 +11,11 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from labctl.diagnostics import Diagnostic
 from labctl.engines import Template, Traits
 from labctl.engines.common import (
+    MODELS_IN_CONTAINER,
     Unlimited,
     assemble,
     declared,
     endpoint,
-    model_path,
     models_mount,
     needs_model,
     served_names,
@@ -24,7 +25,7 @@ from labctl.model.base import Block, Positive
 from labctl.model.deployment import Deployment
 from labctl.placed import PlacedGpu, PlacedModel, Server
 from labctl.vram.footprint import Footprint
-from labctl.workload import ApiFlavour, Container, Endpoint, Health, Metrics, Native, Task, Workload
+from labctl.workload import Accelerator, ApiFlavour, Child, Container, Endpoint, Health, Metrics, Native, Task, Workload
 
 LISTEN: Final = 8080
 """Inside a container: the images' own HEALTHCHECK asks there (llama.cpp, .devops/cuda.Dockerfile, b11549)."""
@@ -34,6 +35,9 @@ CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"
 
 PROGRAMS: Final = {"embedded": ("{python}", "-m", "labctl.embedded.llama_server")}
 """Build flavour → how it is started as a program of the host, where that is not ``llama-server`` on PATH."""
+
+CARD_NAMES: Final = {Accelerator.CUDA: "CUDA", Accelerator.ROCM: "ROCm", Accelerator.VULKAN: "Vulkan"}
+"""What ``--device`` calls cards, followed by their number (ggml-cuda.h, ggml-vulkan.cpp, b11549)."""
 
 
 def _as_word(value: Any) -> Any:
@@ -168,7 +172,7 @@ class LlamaCpp(Unlimited):
         )
         if server.runtime.image is None:
             forms = forms[1:]
-        return assemble(
+        workload = assemble(
             server,
             spec,
             forms,
@@ -178,13 +182,14 @@ class LlamaCpp(Unlimited):
             what=f"llama.cpp {server.runtime.version} serving {server.models[0].name}",
         )
 
+        return replace(workload, child=self._child(server, spec))
     def _container(self, server: Server, spec: LlamaCppDeployment, template: Template) -> Container:
         build = image_build(spec.build, server.runtime, template) if spec.build else None
         image = "labctl/llama.cpp:" + build.name.removeprefix("llama.cpp-") if build else (server.runtime.image or "")
         return Container(
             image=image,
             build=build,
-            args=arguments(server, spec, host="0.0.0.0", port=LISTEN, container=True),  # noqa: S104 - in the container
+            args=arguments(server, spec, host="0.0.0.0", port=LISTEN, folder=MODELS_IN_CONTAINER),  # noqa: S104
             mounts=models_mount(server),
             probe=server.runtime.probe,
             locked_memory=spec.mlock,
@@ -194,28 +199,43 @@ class LlamaCpp(Unlimited):
         program, *first = PROGRAMS.get(server.runtime.flavour, ("llama-server",))
         return Native(
             program=program,
-            args=(*first, *arguments(server, spec, host=server.bind, port=server.port, container=False)),
+            args=(
+                *first,
+                *arguments(server, spec, host=server.bind, port=server.port, folder=server.host.places.models),
+            ),
             locked_memory=spec.mlock,
         )
 
     def endpoints(self, server: Server, spec: LlamaCppDeployment) -> tuple[Endpoint, ...]:
+    def _child(self, server: Server, spec: LlamaCppDeployment) -> Child | None:
+        """Return the server as another's child. An image that is built for it alone holds no other program."""
+        if spec.build is not None:
+            return None
+        program, *first = PROGRAMS.get(server.runtime.flavour, ("llama-server",))
+        args = arguments(server, spec, host="127.0.0.1", port=server.port, folder="{models}")
+        cards = CARD_NAMES.get(server.runtime.accelerator) if server.gpus and server.runtime.accelerator else None
+        own = ("--device", f"{{cards:{cards}}}") if cards else ()
+        return Child(program=program, args=(*first, *own, *args), port=server.port)
+
         """Return the one endpoint; the server reports its first public name (``--alias``)."""
         serves = served_names(server, spec)
         return (endpoint(server, spec, ApiFlavour.OPENAI, serves[0], serves, slots=spec.slots),)
 
 
-def arguments(server: Server, spec: LlamaCppDeployment, *, host: str, port: int, container: bool) -> tuple[str, ...]:
+def arguments(server: Server, spec: LlamaCppDeployment, *, host: str, port: int, folder: str) -> tuple[str, ...]:
     """Return llama-server's arguments; every size is explicit, so that the server never resizes itself.
 
     Source of the flags: llama.cpp, common/arg.cpp, b11549.
+    ``folder`` is the models folder as the server sees it.
+
     """
     model = server.models[0]
-    path = model_path(server, model.file or "", container=container)
+    path = f"{folder}/{model.file or ''}"
     args = ["--model", path, "--alias", served_names(server, spec)[0], "--host", host, "--port", str(port)]
     args += ["--ctx-size", str(spec.context), "--parallel", str(spec.slots)]
     args += ["--batch-size", str(spec.batch.logical), "--ubatch-size", str(spec.batch.physical)]
     args += ["--gpu-layers", str(spec.layers if server.gpus else 0), "--fit", "off", "--metrics", "--no-webui"]
-    args += _cache_arguments(spec) + _model_arguments(server, spec, container=container) + _card_arguments(server, spec)
+    args += _cache_arguments(spec) + _model_arguments(server, spec, folder) + _card_arguments(server, spec)
     return (*args, *spec.args)
 
 
@@ -227,11 +247,11 @@ def _cache_arguments(spec: LlamaCppDeployment) -> list[str]:
     return args + (["--cache-reuse", str(spec.cache_reuse)] if spec.cache_reuse else [])
 
 
-def _model_arguments(server: Server, spec: LlamaCppDeployment, *, container: bool) -> list[str]:
+def _model_arguments(server: Server, spec: LlamaCppDeployment, folder: str) -> list[str]:
     model = server.models[0]
     args: list[str] = []
     if model.projector:
-        args += ["--mmproj", model_path(server, model.projector, container=container)]
+        args += ["--mmproj", f"{folder}/{model.projector}"]
     if spec.task is Task.EMBED:
         args += ["--embeddings"]
     if spec.task is Task.RERANK:

@@ -21,7 +21,11 @@ WORKLOAD: Final = "gateway"
 """The name of a gateway's workload: a lab has one gateway."""
 
 GATEWAYS: Final[Mapping[str, str]] = MappingProxyType(
-    {"litellm": "labctl.gateways.litellm:gateway", "builtin": "labctl.gateways.builtin:gateway"}
+    {
+        "litellm": "labctl.gateways.litellm:gateway",
+        "builtin": "labctl.gateways.builtin:gateway",
+        "llama-swap": "labctl.gateways.llama_swap:gateway",
+    }
 )
 
 
@@ -65,6 +69,27 @@ class Resident:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Children:
+    """On-demand servers of its own host that a gateway runs itself, as its children, and the memory they may take.
+
+    Places are the host's cards and its RAM.
+
+    Attributes:
+        servers: by name, as their engines say what has to run.
+        takes: server → place → bytes that it takes at its worst moment.
+        room: place → bytes that the children may take together: its budget without what runs always.
+        apart: server → (exclusive group, deployment): of a group only one deployment is loaded at a time.
+        beside: exclusive groups that have members which are not children.
+    """
+
+    servers: Mapping[str, Workload] = field(default_factory=dict)
+    takes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    room: Mapping[str, int] = field(default_factory=dict)
+    apart: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    beside: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """A service of the lab that asks the gateway with a key of its own.
 
@@ -91,6 +116,7 @@ class GatewayAsk:
         port/bind: where it is reached on its host.
         image: the container image; probe: what it has on board to ask for its own health.
         cards: the cards of its servers; residents: what it may know to load and unload them, by workload.
+        children: the servers that it runs itself, where it does so.
         services: the lab's services, as reached from its host; clients: those that want a key.
     """
 
@@ -105,6 +131,7 @@ class GatewayAsk:
     database: DatabaseLink | None = None
     cards: Mapping[str, Card] = field(default_factory=dict)
     residents: Mapping[str, Resident] = field(default_factory=dict)
+    children: Children = Children()
     services: tuple[ServiceLink, ...] = ()
     clients: tuple[Client, ...] = ()
 
@@ -127,6 +154,10 @@ class Gateway(Protocol):
 
     def master_key(self, options: Any) -> str | None:
         """Return the name of the secret that opens it, None when it asks for none."""
+        ...
+
+    def objections(self, ask: GatewayAsk) -> Iterable[Diagnostic]:
+        """Return what it cannot do with the servers that it is given, and what is lost by that."""
         ...
 
     def workloads(self, ask: GatewayAsk) -> tuple[Workload, ...]:

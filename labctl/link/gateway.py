@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from labctl.diagnostics import Diagnostic, DocPath
-from labctl.gateways import Client, Gateway, GatewayAsk, Linked
+from labctl.gateways import Children, Client, Gateway, GatewayAsk, Linked
 from labctl.gateways import load as load_gateway
 from labctl.link.address import ANYWHERE, Networks, address_of, in_url, reachable
-from labctl.link.residents import Residents
+from labctl.link.residents import Residents, children_of
 from labctl.link.sites import Site, image_of
 from labctl.model.gateway import GatewayBlock
 from labctl.placed import DatabaseLink, GatewayLink, PlacedHost
@@ -29,6 +29,8 @@ class GatewayPlan:
     """Name of the secret that opens it, None when it asks for none."""
     workloads: tuple[Workload, ...]
     """The gateway first, then its tasks."""
+    children: tuple[Workload, ...] = ()
+    """Servers that it runs itself, so that nobody else does."""
 
 
 def gateway_of(placed: PlacedLab) -> tuple[Gateway, GatewayBlock] | None:
@@ -71,9 +73,10 @@ def plan_gateway(
     servers = {w.name: w for w in workloads}
     ports = {e: servers[e.workload].port(e.port) for e in endpoints}
     database = next((s for s in sites if s.name == gateway.database(block)), None)
+    children = children_of(placed, offered, workloads, host) if block.parent else Children()
     problems.extend(_unreachable(placed, host, ports, database, networks))
     if block.swaps:
-        problems.extend(offered.out_of_hand(host))
+        problems.extend(offered.out_of_hand(host, children))
     image, probe = image_of(placed.lab, block.engine)
     ask = GatewayAsk(
         lab=placed.lab.name,
@@ -87,15 +90,21 @@ def plan_gateway(
         database=database_link(database, host, networks) if database else None,
         cards=offered.cards,
         residents=offered.of(host),
+        children=children,
         services=tuple(s.seen_by(host, networks) for s in sites),
         clients=clients(sites),
     )
+    found = list(gateway.objections(ask))
+    problems.extend(found)
+    if any(p.is_error for p in found):
+        return None
     made = gateway.workloads(ask)
     address = host.address if ask.bind in ANYWHERE else ask.bind
     pages = next((h.places.pages for h in placed.hosts.values() if h.network == host.network and h.places.pages), None)
     named = pages.format(made[0].name) if pages and "http" in made[0].public else None
     url = named or f"http://{in_url(address)}:{block.port}"
-    return GatewayPlan(host=host_name, url=url, key=gateway.master_key(block), workloads=made)
+    own = tuple(children.servers.values())
+    return GatewayPlan(host=host_name, url=url, key=gateway.master_key(block), workloads=made, children=own)
 
 
 def clients(sites: Iterable[Site]) -> tuple[Client, ...]:

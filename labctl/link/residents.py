@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from labctl.diagnostics import Diagnostic
-from labctl.gateways import Card, Resident
+from labctl.gateways import Card, Children, Resident
 from labctl.placed import PlacedGpu, PlacedHost, Server
 from labctl.resolve.lab import PlacedLab
+from labctl.resolve.ledger import Entry, HostEntry, taken
 from labctl.values import dataclass
 from labctl.workload import Control, Workload
 
@@ -28,10 +29,10 @@ class Residents:
             for name, found in self.residents.items()
         }
 
-    def out_of_hand(self, host: PlacedHost) -> Iterator[Diagnostic]:
+    def out_of_hand(self, host: PlacedHost, children: Children) -> Iterator[Diagnostic]:
         """Yield a problem for each on-demand server that a gateway on ``host`` cannot start."""
         for name, found in self.of(host).items():
-            if not found.always and found.control is None:
+            if not found.always and found.control is None and name not in children.servers:
                 server = self.servers[name]
                 yield Diagnostic(
                     code="LAB220",
@@ -39,6 +40,38 @@ class Residents:
                     path=server.origin,
                     hint=f"put the gateway on `{server.host.name}`, or let `{name}` run always",
                 )
+
+
+def children_of(placed: PlacedLab, offered: Residents, workloads: Sequence[Workload], host: PlacedHost) -> Children:
+    """Return the on-demand servers of a host with the memory that is theirs, for a gateway that runs them itself."""
+    found = [w for w in workloads if w.host == host.name and not offered.residents[w.name].always]
+    servers = {w.name: w for w in found}
+    takes: dict[str, dict[str, int]] = {name: {} for name in servers}
+    room: dict[str, int] = {}
+    for place, size, entries in _places(placed, host):
+        room[place] = size - taken(e for e in entries if e.server not in servers)
+        for entry in entries:
+            if entry.server in servers:
+                takes[entry.server][place] = takes[entry.server].get(place, 0) + entry.total
+    deployments = {offered.residents[name].deployment for name in servers}
+    groups = {name: r.exclusive for name, r in offered.residents.items() if name in servers}
+    return Children(
+        servers=servers,
+        takes=takes,
+        room=room,
+        apart={n: (group, offered.residents[n].deployment) for n, group in groups.items() if group is not None},
+        beside=frozenset(n for n, g in placed.lab.groups.items() if not deployments.issuperset(g.exclusive)),
+    )
+
+
+def _places(placed: PlacedLab, host: PlacedHost) -> Iterator[tuple[str, int, Sequence[Entry] | Sequence[HostEntry]]]:
+    """Yield a host's cards, and its RAM where its size is known: name, bytes that may be taken, who takes them."""
+    for account in placed.ledger.gpus:
+        if account.host == host.name:
+            yield _label(host.name, account.gpu), account.gpu.memory - account.gpu.reserve, account.entries
+    for ram in placed.ledger.hosts:
+        if ram.host == host.name and ram.memory is not None:
+            yield f"the RAM of {host.name}", ram.memory - ram.reserve, ram.entries
 
 
 def plan_residents(

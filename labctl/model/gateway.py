@@ -15,6 +15,8 @@ class GatewayBlock(Block):
 
     swaps: ClassVar[bool] = False
     """Whether it starts and stops servers as they are asked for."""
+    parent: ClassVar[bool] = False
+    """Whether it does so by running on-demand servers of its own host as its children, so that nobody else runs them."""
 
     engine: Annotated[str, Field(description="the gateway program", examples=["litellm"])]
     host: Annotated[Name | None, Field(description="where it runs; may be left out in a lab of one host")] = None

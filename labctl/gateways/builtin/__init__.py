@@ -51,6 +51,10 @@ class Builtin:
         """Return the name of the master key's secret, None when nobody is asked for one."""
         return options.keys.master
 
+    def objections(self, ask: GatewayAsk) -> Iterable[Diagnostic]:  # noqa: ARG002 - the protocol's signature
+        """Return nothing: it takes servers as they are."""
+        return ()
+
     def workloads(self, ask: GatewayAsk) -> tuple[Workload, ...]:
         """Return the gateway."""
         options: BuiltinBlock = ask.options

@@ -63,6 +63,10 @@ class LiteLLM:
         """Return the name of the master key's secret."""
         return options.keys.master
 
+    def objections(self, ask: GatewayAsk) -> Iterable[Diagnostic]:  # noqa: ARG002 - the protocol's signature
+        """Return nothing: it takes servers as they are."""
+        return ()
+
     def workloads(self, ask: GatewayAsk) -> tuple[Workload, ...]:
         """Return the proxy; with a database also the tasks that give it its tables and the services their keys."""
         options: LiteLLMBlock = ask.options
