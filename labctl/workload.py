@@ -225,8 +225,6 @@ class Native:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Metrics:
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
     """How a program of its host (llama-swap, llama.cpp's router) runs a server as its own child.
 
@@ -244,6 +242,8 @@ class Child:
     port: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
     """Where a workload shows its figures in Prometheus' text format."""
 
     kind: str
@@ -300,11 +300,11 @@ class Workload:
         turns: the exclusive group in which it takes turns: one member is ``ALWAYS``, and runs; the others are not to.
         replicas: how many of it run, all alike.
         public: names of the ports that people and their clients open: pages and the gateway's API, not databases.
+        child: how a program beside it runs it as its own child, None where it cannot.
         controls: names of the workloads of its host that it starts and stops: it is given the right to.
         serves_to: names of the workloads that call it; None when any may.
         metrics: where it shows its figures, None when nowhere.
         product: what program it is, by the name under which distributions package it: ``ollama``, ``grafana``; "" when
-        child: how a program beside it runs it as its own child, None where it cannot.
             nobody packages it. A target that has its own way to run a program finds it by this.
         origin: the part of lab.yaml that asked for it.
         extra: per target name, a mapping merged last into what the target renders for it.
@@ -329,10 +329,10 @@ class Workload:
     turns: str | None = None
     replicas: int = 1
     public: tuple[str, ...] = ()
+    child: Child | None = None
     controls: tuple[str, ...] = ()
     serves_to: tuple[str, ...] | None = None
     metrics: Metrics | None = None
-    child: Child | None = None
     origin: DocPath = ()
     product: str = ""
     extra: Mapping[str, Mapping[str, object]] = field(default_factory=dict)

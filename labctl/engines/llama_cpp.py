@@ -181,8 +181,8 @@ class LlamaCpp(Unlimited):
             metrics=Metrics(kind="llama.cpp"),
             what=f"llama.cpp {server.runtime.version} serving {server.models[0].name}",
         )
-
         return replace(workload, child=self._child(server, spec))
+
     def _container(self, server: Server, spec: LlamaCppDeployment, template: Template) -> Container:
         build = image_build(spec.build, server.runtime, template) if spec.build else None
         image = "labctl/llama.cpp:" + build.name.removeprefix("llama.cpp-") if build else (server.runtime.image or "")
@@ -206,7 +206,6 @@ class LlamaCpp(Unlimited):
             locked_memory=spec.mlock,
         )
 
-    def endpoints(self, server: Server, spec: LlamaCppDeployment) -> tuple[Endpoint, ...]:
     def _child(self, server: Server, spec: LlamaCppDeployment) -> Child | None:
         """Return the server as another's child. An image that is built for it alone holds no other program."""
         if spec.build is not None:
@@ -217,6 +216,7 @@ class LlamaCpp(Unlimited):
         own = ("--device", f"{{cards:{cards}}}") if cards else ()
         return Child(program=program, args=(*first, *own, *args), port=server.port)
 
+    def endpoints(self, server: Server, spec: LlamaCppDeployment) -> tuple[Endpoint, ...]:
         """Return the one endpoint; the server reports its first public name (``--alias``)."""
         serves = served_names(server, spec)
         return (endpoint(server, spec, ApiFlavour.OPENAI, serves[0], serves, slots=spec.slots),)
@@ -225,9 +225,9 @@ class LlamaCpp(Unlimited):
 def arguments(server: Server, spec: LlamaCppDeployment, *, host: str, port: int, folder: str) -> tuple[str, ...]:
     """Return llama-server's arguments; every size is explicit, so that the server never resizes itself.
 
-    Source of the flags: llama.cpp, common/arg.cpp, b11549.
     ``folder`` is the models folder as the server sees it.
 
+    Source of the flags: llama.cpp, common/arg.cpp, b11549.
     """
     model = server.models[0]
     path = f"{folder}/{model.file or ''}"
