@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
 from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from labctl.diagnostics import DocPath
 from labctl.values import dataclass
@@ -89,6 +89,10 @@ class Manager(StrEnum):
     SUPERVISOR = "supervisor"
     KUBERNETES = "kubernetes"
     NIXOS = "nixos"
+
+
+SYSTEM: Final = "nixos-system"
+"""``Unit.id`` of a NixOS host's system as a whole: starting it anew is building, activating and confirming it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +179,24 @@ class Cluster:
     """Context of the kubeconfig."""
     lab: str = ""
     """The lab's name: what labctl's label on everything that it owns there says; the namespace when empty."""
+    server: HostRoot | None = None
+    """The machine whose k3s is its server, where labctl looks after that one, too: without a ``context``, the
+    kubeconfig that k3s keeps there is used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activation:
+    """How a NixOS host gets a new system.
+
+    Attributes:
+        confirm: seconds that labctl has, once the new system is active, to log in anew and confirm it. Then the host
+            takes the old one back by itself.
+        build: the machine that builds, as OpenSSH calls it (``user@address``); None: the host itself. Root of the host
+            has to be able to log in there.
+    """
+
+    confirm: float = 60
+    build: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +216,9 @@ class HostRoot:
     address: str = "localhost"
     login: Login = Login()
     cluster: Cluster | None = None
+    activation: Activation | None = None
+    after: tuple[str, ...] = ()
+    """Names of roots that are done before this one is begun: they may be what brings it. Destroyed after this one."""
 
 
 Artefact = File | SecretFile | ModelFile

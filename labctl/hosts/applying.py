@@ -28,6 +28,7 @@ from labctl.hosts.events import (
 from labctl.hosts.execute import SiteExecutor
 from labctl.hosts.generations import Generation, Kept, numbers, read
 from labctl.hosts.observe import SiteObserver
+from labctl.hosts.order import Precedence, not_begun
 from labctl.hosts.place import placer_of
 from labctl.hosts.secret_files import secret_content
 from labctl.hosts.state import ensure_key, keyed, locked, own_state_folder, read_key
@@ -93,6 +94,7 @@ class Applying:
     emit: Emit
     how: How
     courier: Courier
+    precedence: Precedence
     stop: threading.Event = field(default_factory=threading.Event)
     failed: list[str] = field(default_factory=list)
     """Hosts that have failed."""
@@ -108,13 +110,26 @@ class Applying:
 
     def host(self, root: HostRoot) -> Result:
         """Apply one host under its lock. Returns its outcome and the addresses at which the plan was stale."""
+        well = False
         try:
-            outcome, stale = self._host(root)
+            outcome, stale = self._in_turn(root)
+            well = outcome.ok
         finally:
             self.courier.leave(root.host)
+            self.precedence.end(root.host, well=well)
         if not outcome.ok:
             self.failed.append(root.host)
         return outcome, stale
+
+    def _in_turn(self, root: HostRoot) -> Result:
+        """Apply one host once those before it are done."""
+        try:
+            culprit = self.precedence.wait(root.host, self._check)
+        except Stopped:
+            return self._halted(Outcome(host=root.host, interrupted=True, skipped=self._addresses(root.host))), ()
+        if culprit is not None:
+            return self._refused(root, (not_begun(root.host, culprit),)), ()
+        return self._host(root)
 
     def _host(self, root: HostRoot) -> Result:
         if not self.plan.hosts[root.host].complete:

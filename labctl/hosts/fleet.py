@@ -14,9 +14,11 @@ from labctl.hosts.backend import backend_of
 from labctl.hosts.base import Emit, HostError, Outcome, Ref
 from labctl.hosts.connect import connect, managers_of
 from labctl.hosts.observe import SiteObserver
+from labctl.hosts.order import Precedence, with_those_to_come
 from labctl.hosts.state import read_key, read_manifest
 from labctl.plan.model import Plan
 from labctl.plan.observed import Observed, SecretDigests, SeenHost, SeenUnit, UnitState
+from labctl.plan.order import predecessors
 from labctl.secrets import Secrets
 from labctl.values import dataclass
 from labctl.workload import Start
@@ -59,13 +61,15 @@ class Report:
 def observe(tree: Tree, secrets: Secrets | None = None) -> Observed:
     """Look at every host of the tree. Hosts that cannot be looked at are there, incomplete, with the reason.
 
+    One that does not answer because the roots before it have yet to bring it is there as empty.
+
     Args:
         tree: what is wanted.
         secrets: values that must not turn up in the old contents of files.
     """
     with ThreadPoolExecutor(AT_ONCE) as pool:
         seen = pool.map(lambda root: _observe(root, tree, secrets), tree.roots.values())
-        return Observed({host.host: host for host in seen})
+        return with_those_to_come(tree, Observed({host.host: host for host in seen}))
 
 
 def _observe(root: HostRoot, tree: Tree, secrets: Secrets | None) -> SeenHost:
@@ -100,6 +104,9 @@ def secret_digests(tree: Tree, secrets: Secrets) -> SecretDigests:
 def apply(plan: Plan, tree: Tree, secrets: Secrets, emit: Emit, how: How | None = None) -> Report:
     """Carry out a plan, all hosts side by side; one that fails does not stop the others unless it is to.
 
+    A root that comes after others is begun when they are done, and not at all when one of them was not. A destroy goes
+    the other way round.
+
     Under each host's lock the host is looked at again. What is to be done must then be what was planned or, unless it
     is a saved plan, a part of it; otherwise that host is left alone and counts as stale. A host on which a unit fails
     goes back to what it was after the last apply that went well. Ctrl-C stops between two steps; a second one at once.
@@ -114,10 +121,11 @@ def apply(plan: Plan, tree: Tree, secrets: Secrets, emit: Emit, how: How | None 
     if plan.tree_digest != tree.digest():
         return Report(stale=("the lab",))
     how = how or How()
-    hosts = [root for root in tree.roots.values() if root.host in plan.hosts]
-    applying = Applying(plan, tree, secrets, one_at_a_time(emit), how, Courier(coming(plan)))
+    before = predecessors((r for r in tree.roots.values() if r.host in plan.hosts), backwards=plan.destroy)
+    applying = Applying(plan, tree, secrets, one_at_a_time(emit), how, Courier(coming(plan)), Precedence(before))
     with ThreadPoolExecutor(how.at_once) as pool:
-        futures = {root.host: pool.submit(applying.host, root) for root in hosts}
+        # in this order nobody who waits keeps a thread from whom he waits for
+        futures = {name: pool.submit(applying.host, tree.roots[name]) for name in before}
         applying.wait(list(futures.values()))
         results = {host: future.result() for host, future in futures.items()}
     stale = tuple(address for _, addresses in results.values() for address in addresses)

@@ -19,7 +19,8 @@ from labctl.hosts.state import Lock
 from labctl.kube import logs as pod_logs
 from labctl.kube import problems, record
 from labctl.kube.api import Api, ApiError, Unreachable
-from labctl.kube.connect import connect
+from labctl.kube.arrival import arrived
+from labctl.kube.connect import NOT_YET, connect
 from labctl.kube.execute import Executor
 from labctl.kube.listing import cluster_of
 from labctl.kube.lock import locked
@@ -64,7 +65,9 @@ class KubernetesBackend:
         """Carry out the plan's part under the lock of the lab's namespace."""
         root = order.root
         try:
-            api = connect(cluster_of(root), root.host)
+            if order.plan.destroy and order.plan.hosts[root.host].to_come:
+                return _nothing(order)
+            api = connect(cluster_of(root), root.host) if order.plan.destroy or not root.after else arrived(order)
             api.patience, api.check = PATIENCE, order.check
             return _Applying(api, order).run()
         except HostError as error:
@@ -118,7 +121,7 @@ class _Applying:
         if not order.plan.destroy:
             self._namespace()
         elif not self._exists():
-            return self._nothing()
+            return _nothing(self.order)
         with locked(
             self.api,
             self.cluster,
@@ -132,11 +135,6 @@ class _Applying:
 
     def _exists(self) -> bool:
         return self.api.get(f"/api/v1/namespaces/{self.cluster.namespace}") is not None
-
-    def _nothing(self) -> tuple[Outcome, Stale]:
-        outcome = Outcome(host=self.root.host, done=_addresses(self.order))
-        self.order.emit(HostDone(host=self.root.host, changes=len(outcome.done)))
-        return outcome, ()
 
     def _namespace(self) -> None:
         """Make the lab's namespace when it is not there: the lock lies in it."""
@@ -264,19 +262,28 @@ class _Applying:
             self.order.emit(LogLine(host=self.root.host, unit="", text=self.redact(text)))
 
 
+def _nothing(order: Order) -> tuple[Outcome, Stale]:
+    """Return that there is nothing of the lab."""
+    outcome = Outcome(host=order.root.host, done=_addresses(order))
+    order.emit(HostDone(host=order.root.host, changes=len(outcome.done)))
+    return outcome, ()
+
+
 def _seen(root: HostRoot, ask: Callable[[Api], Sight]) -> SeenHost:
     """Return what was seen; incomplete, with the reason, when it could not be."""
     try:
         api = connect(cluster_of(root), root.host)
     except HostError as error:
-        return SeenHost(host=root.host, complete=False, why=(error.diagnostic,))
+        silent = error.diagnostic.code == NOT_YET
+        return SeenHost(host=root.host, complete=False, silent=silent, why=(error.diagnostic,))
+    silent = False
     try:
         return ask(api).host()
     except HostError as error:
         problem = error.diagnostic
     except (ApiError, Unreachable) as error:
-        problem = problems.of_server(error, api=api)
-    return SeenHost(host=root.host, complete=False, why=(problem,))
+        problem, silent = problems.of_server(error, api=api), isinstance(error, Unreachable) and not error.tls
+    return SeenHost(host=root.host, complete=False, silent=silent, why=(problem,))
 
 
 def _asked(root: HostRoot, ask: Callable[[Api], T]) -> T:

@@ -2,6 +2,7 @@
 
 That package reads kubeconfigs with all their kinds of login (certificates, tokens, programs that print them, OIDC), the
 account of a pod, proxies and certificate authorities, and keeps tokens fresh. What is asked of a server is labctl's.
+Of a cluster whose server is a machine that labctl looks after, the kubeconfig is read there when it is needed.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, cast
+from urllib.parse import urlsplit
 
-from labctl.artefact import Cluster
+from labctl.artefact import Cluster, HostRoot
 from labctl.diagnostics import Diagnostic
 from labctl.hosts.base import HostError
+from labctl.hosts.connect import connect as reach
 from labctl.kube.api import AT_ONCE, Api, Response, Unreachable
 from labctl.values import dataclass
 
@@ -26,8 +29,17 @@ K3S: Final = Path("/etc/rancher/k3s/k3s.yaml")
 TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
+UNREADABLE: Final = "LAB170"
+"""Code of a kubeconfig that is not there or cannot be used."""
+NOT_YET: Final = "LAB204"
+"""Code of a server that has not written its own kubeconfig yet."""
+
+
 def connect(cluster: Cluster, host: str) -> Api:
-    """Return a connection; nothing is asked yet. HostError (LAB170) when it is not clear to which server."""
+    """Return a connection; nothing is asked yet.
+
+    HostError when it is not clear to which server (LAB170), or when the machine that is the server cannot be asked.
+    """
     from kubernetes.client.configuration import Configuration  # noqa: PLC0415 - 1 s of import
     from kubernetes.client.rest import RESTClientObject  # noqa: PLC0415
     from kubernetes.config import ConfigException  # noqa: PLC0415
@@ -38,6 +50,8 @@ def connect(cluster: Cluster, host: str) -> Api:
     try:
         if cluster.context is None and _in_pod():
             load.load_incluster_config(client_configuration=settings)
+        elif cluster.context is None and cluster.server is not None:
+            load.load_kube_config_from_dict(server_config(cluster.server), client_configuration=settings)
         else:
             load.load_kube_config(
                 config_file=_files(),
@@ -50,7 +64,41 @@ def connect(cluster: Cluster, host: str) -> Api:
     settings.retries = False
     settings.connection_pool_maxsize = AT_ONCE + 2
     wire = _Wire(RESTClientObject(settings).pool_manager, settings, threading.Lock())
-    return Api(wire.send, str(settings.host), cluster.context or "this pod's own account")
+    return Api(wire.send, str(settings.host), cluster.context or _OWN[cluster.server is not None])
+
+
+_OWN: Final = ("this pod's own account", "its server's own kubeconfig")
+
+
+def server_config(server: HostRoot) -> Mapping[str, Any]:
+    """Return the kubeconfig that k3s keeps on its server, with the address at which that is reached from here.
+
+    HostError: LAB204 when k3s has not written it yet; the connection's own when the machine cannot be reached.
+    """
+    from yaml import safe_load  # noqa: PLC0415
+
+    site = reach(server)
+    try:
+        content = site.shell.read(site.at(K3S.as_posix().lstrip("/")))
+    except OSError as error:
+        raise HostError(_not_yet(server, str(error.strerror or error))) from error
+    config = safe_load(content) if content else None
+    if not isinstance(config, dict) or not config.get("clusters"):
+        raise HostError(_not_yet(server, "it is not there"))
+    address = f"[{server.address}]" if ":" in server.address else server.address
+    for entry in config["clusters"]:
+        url = urlsplit(str(entry["cluster"]["server"]))
+        entry["cluster"]["server"] = f"{url.scheme}://{address}:{url.port or 6443}"
+    return config
+
+
+def _not_yet(server: HostRoot, why: str) -> Diagnostic:
+    return Diagnostic(
+        code=NOT_YET,
+        summary=f"`{server.host}` has no kubeconfig for its cluster: {why}",
+        detail=f"{K3S}, which k3s writes when it starts",
+        hint=f"is k3s running there (`systemctl status k3s`)? `labctl apply --host {server.host}` sets it up",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from labctl.plan.files import compare_leftover, compare_path
 from labctl.plan.model import Action, Change, HostPlan, Kind, Plan, Reason, State
 from labctl.plan.objects import compare_leftover_object, compare_object, object_name
 from labctl.plan.observed import Observed, SecretDigests, SeenHost
-from labctl.plan.order import start_order
+from labctl.plan.order import predecessors, start_order
 from labctl.plan.units import compare_leftover_unit, compare_unit, taking_turns
 
 
@@ -38,9 +38,9 @@ def diff(
     """
     changes: list[Change] = []
     hosts: dict[str, HostPlan] = {}
-    for name in tree.hosts:
+    for name in predecessors(tree.roots.values(), backwards=destroy):
         seen = observed.hosts.get(name, SeenHost(host=name, complete=False))
-        hosts[name] = HostPlan(complete=seen.complete, why=seen.why)
+        hosts[name] = HostPlan(complete=seen.complete, to_come=seen.to_come, why=seen.why)
         part = tree.of_host(name)
         if destroy:
             part = Tree(roots=part.roots)

@@ -158,9 +158,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostPlan:
-    """What is known about one host of the plan."""
+    """What is known about one host of the plan.
+
+    Attributes:
+        complete: it was seen.
+        to_come: it was planned as empty: it comes with this apply, and is looked at then.
+        why: what there is to say about it.
+    """
 
     complete: bool = True
+    to_come: bool = False
     why: tuple[Diagnostic, ...] = ()
 
 

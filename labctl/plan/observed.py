@@ -240,6 +240,10 @@ class SeenHost:
 
     host: str
     complete: bool = True
+    silent: bool = False
+    """Nothing answers there: it is down, or not there yet."""
+    to_come: bool = False
+    """It is not there yet, and the roots that it comes after bring it: it is taken as empty, and looked at in apply."""
     why: tuple[Diagnostic, ...] = ()
     manifest: Manifest = Manifest()
     files: Mapping[str, SeenFile] = field(default_factory=dict)

@@ -1,10 +1,11 @@
-"""The order in which units start: after what they need, by name among equals."""
+"""The order in which units start, and in which roots are worked on: after what they need, by name among equals."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from graphlib import TopologicalSorter
 
-from labctl.artefact import Unit
+from labctl.artefact import HostRoot, Unit
 
 
 def needs(unit: Unit, units: Iterable[Unit]) -> tuple[Unit, ...]:
@@ -29,3 +30,19 @@ def start_order(units: Iterable[Unit]) -> tuple[Unit, ...]:
         return depths[unit.name]
 
     return tuple(sorted(everything, key=lambda u: (depth(u, frozenset({u.name})), u.name)))
+
+
+def predecessors(roots: Iterable[HostRoot], *, backwards: bool = False) -> Mapping[str, frozenset[str]]:
+    """Return, for each root, those of the others that have to be done before it, in an order in which that works.
+
+    Roots that are not given are left out: nobody waits for them. CycleError when roots wait for each other, which no
+    target asks for.
+    """
+    known = {root.host: root for root in roots}
+    found: dict[str, set[str]] = {name: set() for name in known}
+    for root in known.values():
+        for other in known.keys() & set(root.after):
+            first, then = (root.host, other) if backwards else (other, root.host)
+            found[then].add(first)
+    order = TopologicalSorter({name: sorted(found[name]) for name in sorted(found)})
+    return {name: frozenset(found[name]) for name in order.static_order()}
