@@ -4,68 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import time
-import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import aiohttp
 from prometheus_client import generate_latest
 
 from labctl.swap import asked as reading
-from labctl.swap import drivers, host, page
+from labctl.swap import browser, drivers, host, page, paths
 from labctl.swap.asgi import Gone, Problem, Receive, Scope, Send, answer, answer_json, headers_of
 from labctl.swap.asked import Asked
 from labctl.swap.backends import Control
 from labctl.swap.config import Backend, Config, Key
 from labctl.swap.forward import Answer, Forwarder, NotTaken
-from labctl.swap.keys import Keys
+from labctl.swap.keys import EVERYBODY, Keys
 from labctl.swap.loop import Loop
 from labctl.swap.metrics import Metrics
+from labctl.swap.records import Record, begin, preview
 from labctl.swap.tickets import Ticket, Unavailable
 
 log = logging.getLogger("labctl.swap")
 
-APIS: Final = frozenset(
-    {
-        "/v1/chat/completions",
-        "/v1/completions",
-        "/v1/embeddings",
-        "/v1/rerank",
-        "/v1/responses",
-        "/v1/audio/transcriptions",
-        "/v1/audio/translations",
-        "/v1/audio/speech",
-        "/v1/images/generations",
-        "/v1/images/edits",
-    }
-)
 ATTEMPTS: Final = 2
 """How often a request is given to a server when the first one had gone."""
 REMEMBERED: Final = 200
-PREVIEW: Final = 80
-
-
-@dataclass(slots=True)
-class Record:
-    """A request as the dashboard's list shows it."""
-
-    id: str
-    at: float
-    path: str
-    model: str
-    client: str
-    key: str
-    status: int = 0
-    server: str = ""
-    waited: float = 0.0
-    seconds: float = 0.0
-    tokens: dict[str, int] = field(default_factory=dict)
-    preview: str = ""
 
 
 class App:
@@ -78,7 +42,8 @@ class App:
         self.records: deque[Record] = deque(maxlen=REMEMBERED)
         self._watch: asyncio.Task[None] | None = None
         self._pages: dict[tuple[str, str], Callable[[Send, Key, Receive], Awaitable[None]]] = {
-            ("GET", "/v1/models"): self._models,
+            ("GET", paths.MODELS): self._models,
+            ("GET", "/metrics"): self._figures,
             ("GET", "/api/state"): self._state,
             ("GET", "/api/requests"): self._requests,
             ("DELETE", "/api/requests"): self._forget,
@@ -132,61 +97,87 @@ class App:
                 return
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = headers_of(scope)
+        if b"origin" in headers and (origin := browser.allowed(headers, self.config.origins)):
+            send = browser.readable(send, origin)
         try:
-            await self._route(scope, receive, send)
+            await self._route(scope, headers, receive, send)
         except Problem as problem:
-            if problem.status:
-                await answer(send, problem.status, problem.body(), problem.headers())
-            else:
+            if not problem.status:  # the answer had begun: that it breaks off is all that can be said
                 log.warning("%s", problem.message)
-                raise ConnectionResetError(problem.message) from problem
+                return
+            about = [(b"x-request-id", scope["id"])] if "id" in scope else []
+            await answer(send, problem.status, problem.body(), [*problem.headers(), *about])
         except Gone:
             pass
+        except Exception:
+            log.exception("a bug in the gateway")
+            with contextlib.suppress(RuntimeError):  # the answer had begun
+                bug = Problem(500, "a bug in the gateway; its log says more", kind="server_error")
+                await answer(send, bug.status, bug.body(), bug.headers())
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method, path = scope["method"], scope["path"]
+    async def _route(self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> None:
+        method, path = scope["method"], paths.plain(scope["path"])
+        if method == "OPTIONS" or (method == "HEAD" and "GET" in paths.methods(path)):
+            if method == "OPTIONS":
+                origin = browser.allowed(headers, self.config.origins)
+                await answer(send, 204, b"", browser.preflight(origin, headers, paths.methods(path)))
+                return
+            method = "GET"
         if method == "GET" and path == "/health":
             await answer_json(send, self.health())
-            return
-        if method == "GET" and path in page.FILES:
+        elif method == "GET" and path in page.FILES:
             await page.show(send, path)
-            return
-        key = self._known(scope)
-        if path == "/metrics" and key.only == "models":
+        else:
+            await self._keyed(method, path, scope, headers, receive, send)
+
+    async def _keyed(
+        self, method: str, path: str, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
+        """Answer what needs a key, where there are keys."""
+        key = self._known(headers)
+        if _beyond(key, path):
             raise _not_allowed(key)
-        if method == "GET" and path == "/metrics":
-            headers = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
-            await answer(send, 200, generate_latest(self.metrics.registry), headers)
-        elif key.only == "metrics":
-            raise _not_allowed(key)
+        if path.startswith("/api/") and method != "GET" and browser.foreign(headers, ()):
+            raise Problem(403, "only the dashboard itself may do this", code="cross_site")
+        if method == "POST" and path in paths.APIS:
+            await self._serve(path, scope, headers, receive, send, key)
         elif (method, path) in self._pages:
             await self._pages[method, path](send, key, receive)
-        elif method == "POST" and path in APIS:
-            await self._serve(scope, receive, send, key)
-        elif method == "POST" and path.startswith("/api/servers/"):
-            await self._act(path, scope, send, key)
+        elif method == "GET" and path.startswith(f"{paths.MODELS}/"):
+            await self._model(path, send, key)
+        elif method == "POST" and path.startswith(paths.SERVERS):
+            await self._act(path, send, key)
+        elif allowed := paths.methods(path):
+            message = f"{path} is asked with {' or '.join(allowed)}, not {method}"
+            raise Problem(405, message, code="method_not_allowed", allow=", ".join(allowed))
         else:
             raise Problem(404, f"there is no {method} {path} here", code="not_found")
 
-    def _known(self, scope: Scope) -> Key:
-        key = self.keys.who(headers_of(scope))
+    def _known(self, headers: Mapping[bytes, bytes]) -> Key:
+        key = self.keys.who(headers)
         if key is None:
             message = "this needs a valid key: Authorization: Bearer …"
             raise Problem(401, message, kind="authentication_error", code="invalid_api_key")
+        if key is EVERYBODY and browser.foreign(headers, self.config.origins):
+            raise Problem(403, "this page may not ask here: it is none of the gateway's `origins`", code="cross_site")
         return key
 
     # --- requests for models ------------------------------------------------------------------------------------------
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, key: Key) -> None:
+    async def _serve(
+        self, path: str, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send, key: Key
+    ) -> None:
         if not self.keys.enter(key):
             message = f"key {key.name!r} has {key.parallel} requests under way, as many as it may"
             raise Problem(429, message, kind="rate_limit_error", code="too_many_requests", retry_after=1)
-        record = _record(scope, key)
+        record = begin(path, scope, headers, key)
+        asked = None
         begun = asyncio.get_running_loop().time()
         try:
-            asked = await reading.read(receive, headers_of(scope).get(b"content-type", b""), self.config.body_limit)
+            asked = await reading.read(receive, headers, self.config.body_limit)
             self._allowed(asked.model, key)
-            record.model, record.preview = asked.model, self._preview(asked)
+            record.model, record.preview = asked.model, preview(asked) if self.config.log_prompts else ""
             self.records.append(record)
             await self._answered(scope, receive, send, asked, record)
         except Problem as problem:
@@ -197,12 +188,14 @@ class App:
             raise
         finally:
             self.keys.leave(key)
+            if asked is not None and asked.rest is not None:
+                asked.rest.close()
             record.seconds = asyncio.get_running_loop().time() - begun
             self._count(record)
 
     def _allowed(self, model: str, key: Key) -> None:
         if model not in self.loop.waiting:
-            known = ", ".join(sorted(self.loop.waiting))
+            known = ", ".join(self._names(key))
             message = f"there is no model {model!r}; known: {known}"
             raise Problem(404, message, code="model_not_found", param="model")
         if key.models and model not in key.models:
@@ -211,10 +204,7 @@ class App:
     async def _answered(self, scope: Scope, receive: Receive, send: Send, asked: Asked, record: Record) -> None:
         """Wait for a server and pass the request on; all of it ends when the client leaves."""
         work = asyncio.ensure_future(self._wait_and_forward(scope, send, asked, record))
-        if asked.rest is not None:  # its body is still being read: the reader sees the client leave
-            await work
-            return
-        left = asyncio.ensure_future(_left(receive))
+        left = asyncio.ensure_future(_left(receive, asked))
         try:
             await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
@@ -229,8 +219,8 @@ class App:
 
     async def _wait_and_forward(self, scope: Scope, send: Send, asked: Asked, record: Record) -> None:
         ticket = self._submit(asked.model)
-        headers = [*scope["headers"], (b"x-request-id", record.id.encode())]
-        path = scope["path"] + (f"?{scope['query_string'].decode()}" if scope["query_string"] else "")
+        headers = [*(h for h in scope["headers"] if h[0] != b"x-request-id"), (b"x-request-id", scope["id"])]
+        path = record.path + (f"?{scope['query_string'].decode()}" if scope["query_string"] else "")
         try:
             while True:
                 try:
@@ -273,27 +263,7 @@ class App:
         self.metrics.seconds.labels(model).observe(record.seconds)
         for kind, count in record.tokens.items():
             self.metrics.tokens.labels(model, kind).inc(count)
-        log.info(
-            json.dumps(
-                {
-                    "id": record.id,
-                    "path": record.path,
-                    "model": model,
-                    "server": record.server,
-                    "status": record.status,
-                    "waited": round(record.waited, 4),
-                    "seconds": round(record.seconds, 4),
-                    "key": record.key,
-                }
-            )
-        )
-
-    def _preview(self, asked: Asked) -> str:
-        if not self.config.log_prompts or asked.value is None:
-            return ""
-        messages = asked.value.get("messages")
-        last = messages[-1].get("content") if isinstance(messages, list) and messages else asked.value.get("prompt")
-        return str(last or "")[:PREVIEW]
+        log.info("%s", record.line())
 
     # --- what people look at ------------------------------------------------------------------------------------------
 
@@ -303,9 +273,19 @@ class App:
         return {"status": "ok", "loaded": loaded, "queue": {"length": self.loop.queued, "capacity": self.config.queue}}
 
     async def _models(self, send: Send, key: Key, _receive: Receive) -> None:
-        names = [n for n in self.loop.waiting if not key.models or n in key.models]
-        data = [{"id": n, "object": "model", "created": 0, "owned_by": "labctl"} for n in names]
-        await answer_json(send, {"object": "list", "data": data})
+        await answer_json(send, {"object": "list", "data": [_described(name) for name in self._names(key)]})
+
+    async def _model(self, path: str, send: Send, key: Key) -> None:
+        name = path.removeprefix(f"{paths.MODELS}/")
+        self._allowed(name, key)
+        await answer_json(send, _described(name))
+
+    def _names(self, key: Key) -> list[str]:
+        return [name for name in self.loop.waiting if not key.models or name in key.models]
+
+    async def _figures(self, send: Send, _key: Key, _receive: Receive) -> None:
+        kind = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
+        await answer(send, 200, generate_latest(self.metrics.registry), kind)
 
     async def _state(self, send: Send, key: Key, _receive: Receive) -> None:
         machine = await asyncio.to_thread(self.machine.look)
@@ -320,11 +300,10 @@ class App:
         self.records.clear()
         await answer_json(send, {})
 
-    async def _act(self, path: str, scope: Scope, send: Send, key: Key) -> None:
+    async def _act(self, path: str, send: Send, key: Key) -> None:
         """Start, stop or pin a server. The bearer header is no ambient authority, so a foreign page cannot do it."""
         _need_admin(key)
-        _same_site(scope)
-        name, _, action = path.removeprefix("/api/servers/").partition("/")
+        name, _, action = path.removeprefix(paths.SERVERS).rpartition("/")
         if name not in self.loop.servers:
             raise Problem(404, f"there is no server {name!r}", code="not_found")
         match action:
@@ -333,8 +312,7 @@ class App:
             case "stop":
                 why = self.loop.stop(name)
             case "pin" | "unpin":
-                self.loop.pin(name, pinned=action == "pin")
-                why = ""
+                why = self.loop.pin(name, pinned=action == "pin")
             case _:
                 raise Problem(404, f"a server cannot be told to {action!r}", code="not_found")
         if why:
@@ -346,21 +324,25 @@ def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
 
 
-async def _left(receive: Receive) -> None:
-    """Return when the client has left."""
+async def _left(receive: Receive, asked: Asked) -> None:
+    """Return when the client has left. While the rest of a form is read, its reader sees that."""
+    if asked.rest is not None:
+        await asked.rest.ended.wait()
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-def _record(scope: Scope, key: Key) -> Record:
-    given = headers_of(scope).get(b"x-request-id", b"").decode("latin-1")[:64]
-    client = scope.get("client") or ("", 0)
-    known = given if given.isascii() and given.isprintable() and given else uuid.uuid4().hex
-    return Record(known, time.time(), scope["path"], "", client[0], key.name)
+def _described(name: str) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "labctl"}
 
 
 def _unavailable(problem: Unavailable) -> Problem:
     return Problem(503, problem.why, kind="server_error", code="model_unavailable", retry_after=problem.retry_after)
+
+
+def _beyond(key: Key, path: str) -> bool:
+    """Whether a key that is for figures only, or for models only, asks for the other."""
+    return (path == "/metrics") if key.only == "models" else (key.only == "metrics" and path != "/metrics")
 
 
 def _need_admin(key: Key) -> None:
@@ -370,13 +352,3 @@ def _need_admin(key: Key) -> None:
 
 def _not_allowed(key: Key) -> Problem:
     return Problem(403, f"key {key.name!r} may not do this", code="not_allowed")
-
-
-def _same_site(scope: Scope) -> None:
-    """Without keys there is no bearer header that a foreign page could not send: its own headers tell it."""
-    headers = headers_of(scope)
-    if headers.get(b"sec-fetch-site", b"same-origin") not in {b"same-origin", b"none"}:
-        raise Problem(403, "only the dashboard itself may do this", code="cross_site")
-    origin = headers.get(b"origin")
-    if origin is not None and origin.split(b"//")[-1] != headers.get(b"host"):
-        raise Problem(403, "only the dashboard itself may do this", code="cross_site")

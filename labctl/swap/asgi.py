@@ -25,7 +25,7 @@ class Problem(Exception):  # noqa: N818 - an answer
         status: HTTP status.
         message: one sentence that says what and who.
         kind: OpenAI's ``type``; code: OpenAI's ``code``.
-        retry_after: seconds, None to say nothing.
+        retry_after: seconds, None to say nothing; allow: the methods that would do.
     """
 
     status: int
@@ -34,6 +34,7 @@ class Problem(Exception):  # noqa: N818 - an answer
     code: str | None = None
     param: str | None = None
     retry_after: float | None = None
+    allow: str = ""
 
     def body(self) -> bytes:
         """Return OpenAI's JSON for it."""
@@ -45,6 +46,8 @@ class Problem(Exception):  # noqa: N818 - an answer
         found = [(b"content-type", b"application/json")]
         if self.retry_after is not None:
             found.append((b"retry-after", str(max(1, round(self.retry_after))).encode()))
+        if self.allow:
+            found.append((b"allow", self.allow.encode()))
         if self.status == 401:
             found.append((b"www-authenticate", b"Bearer"))
         return found

@@ -101,8 +101,10 @@ class Config:
         cards: card → bytes that all resident servers together may take; ``labels``: card → what people call it.
         queue: requests that may wait; one more is answered 503.
         patience: seconds that a waiting request may be overtaken.
+        longest_wait: seconds after which a request that still waits is answered 503.
         min_residency: seconds for which a fresh server is not evicted.
         keys: who may ask; keys_file: a file of more, read again when it changes. Without any, nobody is asked.
+        origins: web pages that may ask from a browser, as ``https://chat.example``; ``*`` for all.
         log_prompts: whether the dashboard's request list shows the first words of a prompt.
         body_limit: bytes of a request's body.
     """
@@ -114,9 +116,11 @@ class Config:
     port: int = 8888
     queue: int = 50
     patience: float = 20.0
+    longest_wait: float = 600.0
     min_residency: float = 0.0
     keys: tuple[Key, ...] = ()
     keys_file: str = ""
+    origins: tuple[str, ...] = ()
     log_prompts: bool = False
     body_limit: int = 64 << 20
     format: int = FORMAT
@@ -142,7 +146,7 @@ def read(path: str) -> Config:
 
 def from_value(value: Any) -> Config:
     """Return the configuration that a JSON value stands for; ConfigError when it stands for none."""
-    raw = dict(_mapping(value, "the file"))
+    raw = _tupled(_mapping(value, "the file"), "the file", "origins")
     if raw.get("format", FORMAT) != FORMAT:
         message = f"format {raw['format']} is not known; this gateway reads format {FORMAT}"
         raise ConfigError(message)

@@ -8,7 +8,7 @@ The rules, in their order:
    after evicting the set of idle servers that is cheapest to bring back. Who is busy is never stopped; once patience
    has run out he gets no new requests (drains) and is stopped when he has answered.
 3. A server that nobody asked for during its ``ttl`` is stopped. A server that fails to start is left alone until
-   ``retry_at``.
+   ``retry_at``. Nobody waits longer than ``longest``, whatever has gone wrong: he is told.
 
 At no moment do the resident servers take more than a card's budget, nor are two members of an exclusive group resident.
 """
@@ -90,6 +90,7 @@ def wake_at(view: View) -> float | None:
 def _moments(view: View) -> Iterator[float]:
     for queue in view.order():
         yield queue.arrived + view.rules.patience
+        yield queue.arrived + view.rules.longest
     for server in view.servers.values():
         if server.phase is Phase.READY:
             yield server.since + view.rules.min_residency
@@ -133,7 +134,8 @@ def _load(view: View) -> Step | None:
 
 def _bring(view: View, queue: Queue, candidates: Sequence[Server]) -> Step | None:
     """Return the next step towards a server for a queue; None when it has to wait for something under way."""
-    returning = [s for s in candidates if s.phase is Phase.DRAINING and not _wanted_gone(view, s, queue)]
+    draining = [s for s in candidates if s.phase is Phase.DRAINING and not s.dismissed]
+    returning = [s for s in draining if not _wanted_gone(view, s, queue)]
     if returning:
         return Resume(returning[0].name)
     for server in candidates:
@@ -259,7 +261,7 @@ def _finish_drain(view: View) -> Stop | Resume | None:
     """A drained server is stopped; it may stay when whoever waited for its room has left."""
     for server in view.servers.values():
         if server.phase is Phase.DRAINING:
-            if not any(_missing_room(view, server, queue) for queue in view.order()):
+            if not server.dismissed and not any(_missing_room(view, server, queue) for queue in view.order()):
                 return Resume(server.name)
             if server.busy == 0:
                 return Stop(server.name)
@@ -278,6 +280,8 @@ def _expired(view: View) -> Stop | None:
 def _refusal(view: View) -> Refuse | None:
     """A request whose servers all failed a moment ago, or fit on no card, is answered at once."""
     for queue in view.order():
+        if view.now - queue.arrived >= view.rules.longest:
+            return Refuse(queue.route, f"nobody could answer within {view.rules.longest:g} s")
         problems = [_hopeless(view, view.servers[name]) for name in queue.servers]
         if all(problems):
             return Refuse(queue.route, "; ".join(p for p in problems if p))

@@ -44,7 +44,7 @@ class Loop:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._stopping = False
-        self._rules = Rules(cards=config.cards, patience=config.patience, min_residency=config.min_residency)
+        self._rules = Rules(config.cards, config.patience, config.min_residency, config.longest_wait)
 
     # --- what requests ask --------------------------------------------------------------------------------------------
 
@@ -67,9 +67,7 @@ class Loop:
         """The client has gone, waiting or being served."""
         if ticket.server:
             self.done(ticket)
-        elif not ticket.ready.done():
-            ticket.ready.cancel()
-            self.waiting[ticket.route].left += 1
+        elif self.waiting[ticket.route].drop(ticket):
             self.settle()
 
     def done(self, ticket: Ticket) -> None:
@@ -109,10 +107,13 @@ class Loop:
 
     # --- what people ask ----------------------------------------------------------------------------------------------
 
-    def pin(self, name: str, *, pinned: bool) -> None:
-        """Keep a server resident, or no longer."""
+    def pin(self, name: str, *, pinned: bool) -> str:
+        """Keep a server resident, or no longer; return why that cannot be."""
+        if self.backends[name].driver.kind == "none":
+            return f"{name} always runs: this gateway does not start it"
         self._set(name, pinned=pinned)
         self.settle()
+        return ""
 
     def start(self, name: str) -> str:
         """Start a server by hand; return why that cannot be, "" when it is under way."""
@@ -129,7 +130,10 @@ class Loop:
         server = self.servers[name]
         if server.pinned:
             return f"{name} is pinned"
-        if server.phase is Phase.READY:
+        if server.phase is Phase.STARTING:
+            return f"{name} is starting; stop it when it is ready"
+        if server.phase in {Phase.READY, Phase.DRAINING}:
+            self._set(name, dismissed=True)
             self._begin(Stop(name) if server.busy == 0 else Drain(name))
         return ""
 
@@ -160,11 +164,11 @@ class Loop:
             case Start(name):
                 log.info("starting %s", name)
                 self._set(name, phase=Phase.STARTING, since=self._clock())
-                self._spawn(self._start(name))
+                self._spawn(name, self._start(name))
             case Stop(name):
                 log.info("stopping %s", name)
                 self._set(name, phase=Phase.STOPPING, since=self._clock())
-                self._spawn(self._stop(name))
+                self._spawn(name, self._stop(name))
             case Drain(name):
                 log.info("draining %s: others have waited long enough", name)
                 self._set(name, phase=Phase.DRAINING, since=self._clock())
@@ -195,14 +199,12 @@ class Loop:
             run = found.get(backend.name)
             if backend.driver.kind == "none":
                 self._set(backend.name, phase=Phase.STARTING, since=self._clock(), pinned=True)
-                self._spawn(self._wait_ready(backend.name))
+                self._spawn(backend.name, self._wait_ready(backend.name, loaded=False))
             elif run is None:
                 self._set(backend.name, phase=Phase.STOPPING, since=self._clock())
-                self._spawn(self._find(backend.name))
+                self._spawn(backend.name, self._find(backend.name))
             elif run is not Run.STOPPED:
-                room = fits_without(self.view(), self.servers[backend.name], ())
-                self._set(backend.name, phase=Phase.STARTING if room else Phase.STOPPING, since=self._clock())
-                self._spawn(self._wait_ready(backend.name) if room else self._stop(backend.name))
+                self._adopt(backend.name)
         for backend in self.config.backends:
             if backend.preload or backend.pinned:
                 problem = self.start(backend.name)
@@ -249,11 +251,11 @@ class Loop:
         self.settle()
 
     def _adopt(self, name: str) -> None:
-        """Somebody else started it. It stays if there is room."""
+        """Somebody else started it, or the gateway before this one. It stays if there is room."""
         room = fits_without(self.view(), self.servers[name], ())
-        log.info("%s was started by somebody else: %s", name, "kept" if room else "stopped, there is no room")
+        log.info("%s runs already: %s", name, "kept" if room else "stopped, there is no room")
         self._set(name, phase=Phase.STARTING if room else Phase.STOPPING, since=self._clock())
-        self._spawn(self._wait_ready(name) if room else self._stop(name))
+        self._spawn(name, self._wait_ready(name, loaded=False) if room else self._stop(name))
 
     async def _start(self, name: str) -> None:
         problem = await self._control.start(self.backends[name])
@@ -298,7 +300,7 @@ class Loop:
         """Stop and verify."""
         await self._end(name)
         self._metrics.evictions.labels(name).inc()
-        self._set(name, phase=Phase.STOPPED, since=self._clock())
+        self._set(name, phase=Phase.STOPPED, since=self._clock(), dismissed=False)
         self.settle()
 
     async def _end(self, name: str) -> None:
@@ -314,7 +316,7 @@ class Loop:
         """A server may be gone. It gets no more requests until it was looked at."""
         if self.servers[name].phase in {Phase.READY, Phase.DRAINING}:
             self._set(name, phase=Phase.STARTING, since=self._clock())
-            self._spawn(self._look_at(name))
+            self._spawn(name, self._look_at(name))
 
     async def _look_at(self, name: str) -> None:
         """If it runs it goes on once it is healthy; else the books say so, and it is started anew for whoever waits."""
@@ -327,15 +329,22 @@ class Loop:
         self._set(name, phase=Phase.STOPPING, since=self._clock())
         await self._stop(name)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        """A fault of the gateway's own: nobody waits for ever for what it was about, and its memory stays taken."""
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a bug in the gateway", exc_info=error)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        name = task.get_name()
+        log.error("a bug in the gateway", exc_info=error)
+        self.problems[name] = f"a bug in the gateway: {error!r}"
+        self._set(name, phase=Phase.STOPPING, since=self._clock(), retry_at=self._clock() + FIRST_RETRY)
+        asyncio.get_running_loop().call_later(FIRST_RETRY, lambda: self._spawn(name, self._stop(name)))
+        self.settle()
 
     def _set(self, name: str, **values: Any) -> None:
         self.servers[name] = replace(self.servers[name], **values)

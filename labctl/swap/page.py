@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from labctl.swap.asgi import Send, answer
 
 if TYPE_CHECKING:
-    from labctl.swap.app import Record
     from labctl.swap.loop import Loop
+    from labctl.swap.records import Record
 
 FILES: Final = MappingProxyType({"/": "index.html"})
 _POLICY: Final = (

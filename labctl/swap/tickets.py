@@ -27,6 +27,7 @@ class Ticket:
     server: str = ""
     returned: int = 0
     """How often its server was lost before it had answered."""
+    waits: bool = False
 
     def __lt__(self, other: Ticket) -> bool:
         return (self.priority, self.number) < (other.priority, other.number)
@@ -38,23 +39,40 @@ class Waiting:
 
     servers: tuple[str, ...]
     heap: list[Ticket] = field(default_factory=list)
-    left: int = 0
+    count: int = 0
 
     def put(self, ticket: Ticket) -> None:
         """Add one."""
+        ticket.waits = True
+        self.count += 1
         heapq.heappush(self.heap, ticket)
 
     def head(self) -> Ticket | None:
         """Return the next one that still waits."""
-        while self.heap and self.heap[0].ready.done():
-            heapq.heappop(self.heap)
-            self.left = max(0, self.left - 1)
+        while self.heap and (not self.heap[0].waits or self.heap[0].ready.done()):
+            self._out(heapq.heappop(self.heap))
         return self.heap[0] if self.heap else None
 
     def pop(self) -> Ticket:
         """Take the next one out."""
         self.head()
-        return heapq.heappop(self.heap)
+        ticket = heapq.heappop(self.heap)
+        self._out(ticket)
+        return ticket
+
+    def drop(self, ticket: Ticket) -> bool:
+        """Give up the place of one whose client has left; return whether it still had one."""
+        waited = ticket.waits
+        self._out(ticket)
+        if not ticket.ready.done():
+            ticket.ready.cancel()
+        elif not ticket.ready.cancelled():
+            ticket.ready.exception()  # nobody else will look at it
+        return waited
+
+    def _out(self, ticket: Ticket) -> None:
+        self.count -= ticket.waits
+        ticket.waits = False
 
     def __len__(self) -> int:
-        return len(self.heap) - self.left
+        return self.count

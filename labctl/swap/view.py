@@ -43,6 +43,7 @@ class Server:
         ttl: seconds without a request after which it is stopped; None for never.
         retry_at: when a failed start may be tried again, or one that cannot be stopped be asked for.
         exclusive: names of the groups of which only one member is resident at a time.
+        dismissed: told to stop by hand: it drains although nobody waits for its room.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Server:
     ttl: float | None = None
     retry_at: float = 0.0
     exclusive: frozenset[str] = frozenset()
+    dismissed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +80,7 @@ class Queue:
     arrived: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Rules:
     """What holds for all servers.
 
@@ -86,11 +88,13 @@ class Rules:
         cards: card → bytes that all resident servers together may take.
         patience: seconds that a request may be overtaken by younger ones for resident servers.
         min_residency: seconds for which a server that became ready is not evicted, unless someone has lost patience.
+        longest: seconds after which a request that still waits is answered that nobody could be had.
     """
 
     cards: Mapping[str, int] = field(default_factory=dict)
     patience: float = 20.0
     min_residency: float = 0.0
+    longest: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
