@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ class Gone(Exception):  # noqa: N818 - nothing went wrong
     """The client has left."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class Problem(Exception):  # noqa: N818 - an answer
     """A request that is answered with an error.
 
@@ -94,3 +95,32 @@ async def body(receive: Receive, limit: int) -> bytes:
 def too_large(limit: int) -> Problem:
     """Return the answer to a body of more than ``limit`` bytes."""
     return Problem(413, f"the request has more than {limit >> 20} MiB", code="request_too_large")
+
+
+class EndsWith:
+    """A block that is given up, with Gone, when the client leaves. ``read``: when nobody else listens to it any more."""
+
+    def __init__(self, receive: Receive, read: asyncio.Event | None = None) -> None:
+        self._receive, self._read = receive, read
+        self._over = self._left = False
+
+    async def __aenter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task(loop)
+        self._watch = loop.create_task(self._leaves())
+
+    async def _leaves(self) -> None:
+        if self._read is not None:
+            await self._read.wait()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if not self._over and self._task is not None:
+            self._left = True
+            self._task.cancel()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._over = True
+        if self._left and self._task is not None:
+            self._task.uncancel()
+            raise Gone
+        self._watch.cancel()
