@@ -115,7 +115,7 @@ def test_a_form_that_grows_too_long_on_its_way() -> None:
     """Its sender is told the limit, not by how much he exceeds it; the server is not blamed."""
 
     async def run() -> None:
-        asked = await read(receiver([MODEL, b"x" * (1 << 20), b"x" * (1 << 20)]), FORM, 2 << 20)
+        asked = await read(receiver([MODEL, FILE[:-2] % (b"x" * (1 << 20)), b"x" * (1 << 20)]), FORM, 2 << 20)
         with pytest.raises(Problem) as caught:
             await whole(asked)
         assert caught.value.status == 413
