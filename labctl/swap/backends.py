@@ -119,11 +119,6 @@ class Control:
             return refused or str(error)
         return "" if ended else refused or "it still runs"
 
-    async def alive(self, backend: Backend) -> bool:
-        """Whether a server runs, or will again by itself; or, where nobody starts it, whether it answers."""
-        state = await self._state(backend)
-        return await self.healthy(backend) if state is None else state is not Run.STOPPED
-
     async def healthy(self, backend: Backend) -> bool:
         """Ask its health path once."""
         timeout = aiohttp.ClientTimeout(total=HEALTH_TIMEOUT)

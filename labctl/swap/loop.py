@@ -240,15 +240,20 @@ class Loop:
                     self._adopt(name)
 
     async def _find(self, name: str) -> None:
-        """Ask until somebody can tell whether it runs. Until then it may: its memory counts as taken."""
-        while (run := (await self._control.survey([self.backends[name]])).get(name)) is None:
-            await asyncio.sleep(FIND_EVERY)
+        """Find out whether it runs. Until then it may: its memory counts as taken."""
+        run = await self._told(name)
         self._set(name, phase=Phase.STOPPED, since=self._clock())
         if run is not Run.STOPPED:
             self._adopt(name)
         elif self.backends[name].preload or self.servers[name].pinned:
             self.start(name)
         self.settle()
+
+    async def _told(self, name: str) -> Run:
+        """Ask its manager until that can tell what a server does."""
+        while (run := (await self._control.survey([self.backends[name]])).get(name)) is None:
+            await asyncio.sleep(FIND_EVERY)
+        return run
 
     def _adopt(self, name: str) -> None:
         """Somebody else started it, or the gateway before this one. It stays if there is room."""
@@ -320,8 +325,7 @@ class Loop:
 
     async def _look_at(self, name: str) -> None:
         """If it runs it goes on once it is healthy; else the books say so, and it is started anew for whoever waits."""
-        backend = self.backends[name]
-        if backend.driver.kind == "none" or await self._control.alive(backend):
+        if self.backends[name].driver.kind == "none" or await self._told(name) is not Run.STOPPED:
             await self._wait_ready(name, loaded=False)
             return
         log.warning("%s is gone", name)
