@@ -14,7 +14,7 @@ from prometheus_client import generate_latest
 
 from labctl.swap import asked as reading
 from labctl.swap import browser, drivers, host, page, paths
-from labctl.swap.asgi import Gone, Problem, Receive, Scope, Send, answer, answer_json, headers_of
+from labctl.swap.asgi import EndsWith, Gone, Problem, Receive, Scope, Send, answer, answer_json, headers_of
 from labctl.swap.asked import Asked
 from labctl.swap.backends import Control
 from labctl.swap.config import Backend, Config, Key
@@ -24,6 +24,7 @@ from labctl.swap.loop import Loop
 from labctl.swap.metrics import Metrics
 from labctl.swap.records import Record, begin, preview
 from labctl.swap.tickets import Ticket, Unavailable
+from labctl.swap.upstream import Connections
 
 log = logging.getLogger("labctl.swap")
 
@@ -53,11 +54,11 @@ class App:
         """Connect to everything; find what runs."""
         # no cache of names: a container that is started again has another address, and its old one another container
         self._session = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=60, use_dns_cache=False))
-        self._fresh = _session(aiohttp.TCPConnector(limit=0, force_close=True, use_dns_cache=False))
+        self._connections = Connections()
         self._drivers = drivers.make(self.config.backends)
         control = Control(self._session, self._drivers)
         self.loop = Loop(self.config, control, self.metrics, asyncio.get_running_loop().time)
-        self._forwarder = Forwarder(self._session, self._fresh)
+        self._forwarder = Forwarder(self._connections)
         self.machine = host.Machine()
         await self.loop.open()
         self._watch = asyncio.create_task(self.loop.watch())
@@ -76,7 +77,7 @@ class App:
             if close is not None:
                 await close()
         await self._session.close()
-        await self._fresh.close()
+        self._connections.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI's entry."""
@@ -203,24 +204,14 @@ class App:
 
     async def _answered(self, scope: Scope, receive: Receive, send: Send, asked: Asked, record: Record) -> None:
         """Wait for a server and pass the request on; all of it ends when the client leaves."""
-        work = asyncio.ensure_future(self._wait_and_forward(scope, send, asked, record))
-        left = asyncio.ensure_future(_left(receive, asked))
-        try:
-            await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                raise Gone
-            work.result()
-        finally:
-            for task in (work, left):
-                if not task.done():
-                    task.cancel()
-                    with contextlib.suppress(asyncio.CancelledError, Exception):
-                        await task
+        read = None if asked.rest is None else asked.rest.ended  # until then the reader of the form sees it leave
+        async with EndsWith(receive, read):
+            await self._wait_and_forward(scope, send, asked, record)
 
     async def _wait_and_forward(self, scope: Scope, send: Send, asked: Asked, record: Record) -> None:
         ticket = self._submit(asked.model)
         headers = [*(h for h in scope["headers"] if h[0] != b"x-request-id"), (b"x-request-id", scope["id"])]
-        path = record.path + (f"?{scope['query_string'].decode()}" if scope["query_string"] else "")
+        target = record.path.encode() + (b"?" + scope["query_string"] if scope["query_string"] else b"")
         try:
             while True:
                 try:
@@ -230,7 +221,7 @@ class App:
                 now = asyncio.get_running_loop().time()
                 record.server, record.waited = backend.name, now - ticket.arrived
                 try:
-                    got = await self._forwarder.forward(scope["method"], path, headers, asked, backend, send)
+                    got = await self._forwarder.forward(target, headers, asked, backend, send)
                 except NotTaken as problem:
                     ticket = self._again(ticket, backend, problem)
                     continue
@@ -322,14 +313,6 @@ class App:
 
 def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
-
-
-async def _left(receive: Receive, asked: Asked) -> None:
-    """Return when the client has left. While the rest of a form is read, its reader sees that."""
-    if asked.rest is not None:
-        await asked.rest.ended.wait()
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _described(name: str) -> dict[str, object]:

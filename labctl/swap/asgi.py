@@ -98,7 +98,7 @@ def too_large(limit: int) -> Problem:
 
 
 class EndsWith:
-    """A block that is given up, with Gone, when the client leaves. ``read``: when nobody else listens to it any more."""
+    """A block that is given up, with Gone, when the client leaves. ``read``: once nobody else listens to it."""
 
     def __init__(self, receive: Receive, read: asyncio.Event | None = None) -> None:
         self._receive, self._read = receive, read

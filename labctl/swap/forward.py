@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
-
-import aiohttp
 
 from labctl.swap.asgi import Gone, Header, Problem, Send
 from labctl.swap.asked import Asked
 from labctl.swap.config import Backend
+from labctl.swap.upstream import CONNECT, Address, Connection, Connections, address
 
 HOP: Final = frozenset(
     {
@@ -38,7 +36,7 @@ HOP: Final = frozenset(
     }
 )
 """Headers that belong to one connection, or to the gateway itself: keys are not shown to servers."""
-NOT_BACK: Final = HOP | {
+NOT_BACK: Final = (HOP - {b"content-length"}) | {
     b"access-control-allow-credentials",
     b"access-control-allow-headers",
     b"access-control-allow-methods",
@@ -48,6 +46,7 @@ NOT_BACK: Final = HOP | {
 }
 """Headers of a server's answer that are the gateway's to say: llama.cpp lets every web page read it."""
 STALLED: Final = 60.0
+"""Seconds for which a client may take nothing of its answer."""
 TAIL: Final = 4096
 """Bytes at an answer's end in which the number of tokens is looked for."""
 _TOKENS: Final = re.compile(rb'"(prompt|completion)_tokens"\s*:\s*(\d+)')
@@ -68,7 +67,6 @@ class Answer:
     headers: list[Header] = field(default_factory=list)
     events: bool = False
     sending: bool = False
-    watch: asyncio.TimerHandle | None = None
 
     def tokens(self) -> dict[str, int]:
         """Return ``prompt`` and ``completion`` tokens where the server said so."""
@@ -82,95 +80,97 @@ class Forwarder:
     stream): that says nothing about the server.
     """
 
-    def __init__(self, kept: aiohttp.ClientSession, fresh: aiohttp.ClientSession) -> None:
-        self._kept, self._fresh = kept, fresh
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._addresses: dict[str, Address] = {}
 
     async def forward(
-        self, method: str, path: str, headers: Iterable[Header], asked: Asked, backend: Backend, send: Send
+        self, target: bytes, headers: Iterable[Header], asked: Asked, backend: Backend, send: Send
     ) -> Answer:
         """Pass one request on. NotTaken before the answer began; Problem (502, 504) names the server at fault."""
-        if asked.rest is None:
-            with contextlib.suppress(NotTaken):
-                return await self._once(self._kept, method, path, headers, asked, backend, send)
-        return await self._once(self._fresh, method, path, headers, asked, backend, send)
-
-    async def _once(
-        self,
-        session: aiohttp.ClientSession,
-        method: str,
-        path: str,
-        headers: Iterable[Header],
-        asked: Asked,
-        backend: Backend,
-        send: Send,
-    ) -> Answer:
-        data = asked.payload(backend.model)
-        answer = Answer(headers=[h for h in headers if h[0] == b"x-request-id"])
+        if backend.url not in self._addresses:
+            self._addresses[backend.url] = address(backend.url)
+        to = self._addresses[backend.url]
+        connection = await self._connection(to, fresh=asked.rest is not None)
+        kept = connection.reused
         try:
-            async with (
-                session.request(
-                    method,
-                    backend.url + path,
-                    data=data,
-                    headers=_forwarded(headers, asked, backend),
-                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=backend.timeout),
-                    allow_redirects=False,
-                ) as response,
-                _no_slower(answer),
-            ):
-                await _pass_back(response, send, answer)
-        except aiohttp.ClientConnectorError as error:
-            raise NotTaken(str(error)) from error
-        except TimeoutError as error:
-            raise await _broken_off(_late(backend, answer), answer, send) from error
-        except (aiohttp.ClientError, OSError) as error:
-            if asked.rest is not None and asked.rest.problem is not None:
-                raise asked.rest.problem from error
-            if not answer.status and asked.repeatable:
-                raise NotTaken(str(error) or type(error).__name__) from error
-            raise await _broken_off(_broken(backend, answer, error), answer, send) from error
-        return answer
+            return await _exchange(connection, target, headers, asked, backend, send)
+        except NotTaken:
+            if not kept:
+                raise
+        connection = await self._connection(to, fresh=True)
+        return await _exchange(connection, target, headers, asked, backend, send)
+
+    async def _connection(self, to: Address, *, fresh: bool) -> Connection:
+        try:
+            return await self._connections.take(to, fresh=fresh)
+        except OSError as error:
+            raise NotTaken(str(error) or f"no connection within {CONNECT:g} s") from error
 
 
-async def _pass_back(response: aiohttp.ClientResponse, send: Send, answer: Answer) -> None:
-    headers = [(k.lower(), v) for k, v in response.raw_headers if k.lower() not in NOT_BACK] + answer.headers
-    if response.content_length is not None:
-        headers.append((b"content-length", str(response.content_length).encode()))
-    answer.status, answer.begun = response.status, asyncio.get_running_loop().time()
-    answer.events = response.content_type == "text/event-stream"
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    async for piece in response.content.iter_any():
-        answer.size += len(piece)
-        answer.tail = (answer.tail + piece)[-TAIL:] if len(piece) < TAIL else piece[-TAIL:]
-        answer.sending = True
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-        answer.sending = False
-    await send({"type": "http.response.body", "body": b""})
-
-
-@contextlib.asynccontextmanager
-async def _no_slower(answer: Answer) -> AsyncIterator[None]:
-    """Treat a client that takes nothing for ``STALLED`` seconds as one that has left: others wait for its place."""
-    limit = asyncio.timeout(None)
-    answer.watch = asyncio.get_running_loop().call_later(STALLED, _look, answer, limit, -1)
+async def _exchange(
+    connection: Connection, target: bytes, headers: Iterable[Header], asked: Asked, backend: Backend, send: Send
+) -> Answer:
+    body = asked.payload(backend.model)
+    length = len(body) if isinstance(body, bytes) else asked.rest.length(backend.model) if asked.rest else None
+    answer = Answer(headers=[header for header in headers if header[0] == b"x-request-id"])
     try:
-        async with limit:
-            yield
-    except TimeoutError:
-        if limit.expired():
-            raise Gone from None
-        raise
+        head = _head(connection.to, target, headers, length)
+        connection.send(head, body, backend.timeout, chunked=length is None)
+        await connection.head()
+        with _NoSlower(answer):
+            await _pass_back(connection, send, answer)
+    except TimeoutError as error:
+        raise await _broken_off(_late(backend, answer), answer, send) from error
+    except OSError as error:
+        if asked.rest is not None and asked.rest.problem is not None:
+            raise asked.rest.problem from error
+        if not answer.status and asked.repeatable:
+            raise NotTaken(str(error) or type(error).__name__) from error
+        raise await _broken_off(_broken(backend, answer, error), answer, send) from error
     finally:
-        if answer.watch is not None:
-            answer.watch.cancel()
+        connection.release()
+    return answer
 
 
-def _look(answer: Answer, limit: asyncio.Timeout, size: int) -> None:
-    clock = asyncio.get_running_loop()
-    if answer.sending and answer.size == size:
-        limit.reschedule(clock.time())
-    else:
-        answer.watch = clock.call_later(STALLED, _look, answer, limit, answer.size)
+async def _pass_back(connection: Connection, send: Send, answer: Answer) -> None:
+    headers = [header for header in connection.headers if header[0] not in NOT_BACK]
+    answer.status, answer.begun = connection.status, asyncio.get_running_loop().time()
+    answer.events = any(k == b"content-type" and v.startswith(b"text/event-stream") for k, v in headers)
+    await send({"type": "http.response.start", "status": connection.status, "headers": headers + answer.headers})
+    more = True
+    while more:
+        piece = await connection.piece()
+        more = not connection.complete  # if it is, then this was all there was
+        answer.size += len(piece)
+        answer.tail = piece[-TAIL:] if len(piece) >= TAIL else (answer.tail + piece)[-TAIL:]
+        answer.sending = True
+        await send({"type": "http.response.body", "body": piece, "more_body": more})
+        answer.sending = False
+
+
+class _NoSlower:
+    """Treats a client that takes nothing for ``STALLED`` seconds as one that has left: others wait for its place."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer, self._late = answer, False
+
+    def __enter__(self) -> None:
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        self._timer = self._loop.call_later(STALLED, self._look, -1)
+
+    def _look(self, size: int) -> None:
+        if self._answer.sending and self._answer.size == size and self._task is not None:
+            self._late = True
+            self._task.cancel()
+        else:
+            self._timer = self._loop.call_later(STALLED, self._look, self._answer.size)
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        if self._late and self._task is not None:
+            self._task.uncancel()
+            raise Gone
 
 
 async def _broken_off(problem: Problem, answer: Answer, send: Send) -> Problem:
@@ -180,11 +180,11 @@ async def _broken_off(problem: Problem, answer: Answer, send: Send) -> Problem:
     return problem
 
 
-def _forwarded(headers: Iterable[Header], asked: Asked, backend: Backend) -> list[tuple[str, str]]:
-    found = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in headers if k not in HOP]
-    if asked.rest is not None and (length := asked.rest.length(backend.model)) is not None:
-        found.append(("content-length", str(length)))
-    return found
+def _head(to: Address, target: bytes, headers: Iterable[Header], length: int | None) -> bytes:
+    lines = [b"POST %b%b HTTP/1.1\r\nhost: %b\r\n" % (to.prefix, target, to.name)]
+    lines += [b"%b: %b\r\n" % header for header in headers if header[0] not in HOP]
+    lines.append(b"transfer-encoding: chunked\r\n\r\n" if length is None else b"content-length: %d\r\n\r\n" % length)
+    return b"".join(lines)
 
 
 def _late(backend: Backend, answer: Answer) -> Problem:
