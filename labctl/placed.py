@@ -91,6 +91,7 @@ class PlacedHost:
         group_ids: numeric ids of its ``video`` and ``render`` groups.
         mirror: registry (and folder) that replaces every image's own, None for none.
         options: its target's own block of lab.yaml.
+        machine: its ``nixos`` block, defaults filled in, whatever its target; None when the machine is not labctl's.
         login: how to log in to it.
     """
 
@@ -110,6 +111,7 @@ class PlacedHost:
     group_ids: tuple[int, ...] = ()
     mirror: str | None = None
     options: Mapping[str, object] = field(default_factory=dict)
+    machine: Mapping[str, object] | None = None
     login: Login = Login()
     origin: DocPath = ()
 

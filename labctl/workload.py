@@ -129,6 +129,8 @@ class ConfigFile:
     target: str
     """Where a container sees it. In a native program's arguments ``{config:NAME}`` stands for its place on the host."""
     mode: int = 0o644
+    value: object = field(default=None, compare=False, repr=False)
+    """What ``content`` says, as plain values, where it was written from some: for targets that write them otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,10 +157,7 @@ class Probe(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """How to tell that a workload is ready. Either an HTTP GET that answers 2xx, or a command inside.
-
-    Durations are in seconds.
-    """
+    """How to tell that a workload is ready: an HTTP GET that answers 2xx, or a command inside. Durations in seconds."""
 
     path: str | None = None
     port: str = "http"
@@ -197,10 +196,10 @@ class Container:
     init: bool = True
     user: str | None = None
     locked_memory: bool = False
-    build: ImageBuild | None = None
-    """How to build ``image`` on the host; None when it is pulled."""
     sealed: bool = False
     """Whether it gets by without rights: it writes nothing but /tmp, and needs none of root's privileges."""
+    build: ImageBuild | None = None
+    """How to build ``image`` on the host; None when it is pulled."""
 
     @property
     def local_image(self) -> bool:
@@ -285,6 +284,7 @@ class Workload:
     Attributes:
         name: unique in the lab; a DNS label.
         host: name of its host.
+        product: what program it is, as distributions call it: ``ollama``, ``grafana``; "" when nobody packages it.
         forms: how it can be run, best first; a target takes the first one it accepts.
         env: environment of every form.
         files: configuration files.
@@ -304,8 +304,6 @@ class Workload:
         controls: names of the workloads of its host that it starts and stops: it is given the right to.
         serves_to: names of the workloads that call it; None when any may.
         metrics: where it shows its figures, None when nowhere.
-        product: what program it is, by the name under which distributions package it: ``ollama``, ``grafana``; "" when
-            nobody packages it. A target that has its own way to run a program finds it by this.
         origin: the part of lab.yaml that asked for it.
         extra: per target name, a mapping merged last into what the target renders for it.
         description: a few words for humans.
@@ -314,6 +312,7 @@ class Workload:
     name: str
     host: str
     forms: tuple[Container | Native, ...]
+    product: str = ""
     env: Mapping[str, EnvValue] = field(default_factory=dict)
     files: tuple[ConfigFile, ...] = ()
     ports: tuple[Port, ...] = ()
@@ -334,7 +333,6 @@ class Workload:
     serves_to: tuple[str, ...] | None = None
     metrics: Metrics | None = None
     origin: DocPath = ()
-    product: str = ""
     extra: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     description: str = ""
 
@@ -344,14 +342,6 @@ class Workload:
             if port.name == name:
                 return port
         raise KeyError(name)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
-    """How consumers on the same host reach a workload: decided by the target, used to link workloads."""
-
-    by_name: bool
-    """True when workloads of one host share a private network and reach each other as ``http://<workload>:<listen>``."""
 
 
 class Task(StrEnum):

@@ -84,6 +84,7 @@ def assemble(  # noqa: PLR0913 - the parts in which engines differ
     health: Health,
     env: Mapping[str, EnvValue] | None = None,
     metrics: Metrics | None = None,
+    product: str = "",
     what: str,
 ) -> Workload:
     """Return a workload from what is the same for every engine and the parts that differ."""
@@ -91,6 +92,7 @@ def assemble(  # noqa: PLR0913 - the parts in which engines differ
         name=server.name,
         host=server.host.name,
         forms=forms,
+        product=product,
         env={**server.runtime.env, **(env or {}), **environment(spec.env)},
         ports=(http_port(server, listen),),
         gpu=claim(server),

@@ -179,6 +179,7 @@ class LlamaCpp(Unlimited):
             listen=LISTEN if server.runtime.image else server.port,
             health=health,
             metrics=Metrics(kind="llama.cpp"),
+            product="llama.cpp",
             what=f"llama.cpp {server.runtime.version} serving {server.models[0].name}",
         )
         return replace(workload, child=self._child(server, spec))

@@ -111,6 +111,7 @@ class Ollama(Unlimited):
             listen=LISTEN if server.runtime.image else server.port,
             health=Health(command=("/bin/sh", "-c", _all_present(server, names)), start_period=spec.startup or 1800),
             env=_environment(spec),
+            product="ollama",
             what=f"Ollama {server.runtime.version} serving {len(names)} models",
         )
 

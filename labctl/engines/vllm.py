@@ -152,6 +152,7 @@ class Vllm:
             health=Health(path="/health", start_period=spec.startup or 300),
             env=_environment(spec),
             metrics=Metrics(kind="vllm"),
+            product="vllm",
             what=f"vLLM {server.runtime.version} serving {server.models[0].name}",
         )
 

@@ -121,6 +121,34 @@ class Nixos(Block):
     """A NixOS machine."""
 
     release: Annotated[Literal["25.11", "26.05", "26.11"], Field(description="NixOS release")] = "26.05"
+    revision: Annotated[
+        str | None,
+        Field(description="commit of nixpkgs; default: the newest of the release", pattern=r"^[0-9a-f]{40}$"),
+    ] = None
+    state_version: Annotated[
+        str | None,
+        Field(description="release that the machine was installed with; default `release`", pattern=r"^\d\d\.\d\d$"),
+    ] = None
+    unfree: Annotated[
+        bool | tuple[str, ...],
+        Field(
+            description="allow the packages without a free licence that are asked for, by name, and these further ones"
+        ),
+    ] = True
+    secrets: Annotated[
+        Literal["labctl", "sops-nix", "agenix"],
+        Field(description="who brings secrets to the machine; they never lie in the Nix store"),
+    ] = "labctl"
+    secrets_folder: Annotated[
+        Folder | None, Field(description="folder of the machine with agenix' files; default `/etc/agenix`")
+    ] = None
+    options: Annotated[
+        dict[str, Any],
+        Field(
+            description="further NixOS options, laid over what labctl sets",
+            examples=[{"time.timeZone": "Europe/Berlin"}],
+        ),
+    ] = {}
     tailscale: Annotated[SecretName | None, Field(description="secret that holds the auth key")] = None
     disk: Annotated[str | None, Field(description="disk to partition on first install", examples=["/dev/vda"])] = None
 
@@ -165,8 +193,15 @@ class Host(Block):
         """Whether it is the machine that labctl runs on."""
         return self.address in {"localhost", "127.0.0.1", "::1"}
 
+    def machine_options(self) -> dict[str, Any] | None:
+        """Return the ``nixos`` block with its defaults, None where NixOS is not what the machine runs on."""
+        block = self.nixos or (Nixos() if self.target == "nixos" else None)
+        return None if block is None else block.model_dump()
+
     def target_options(self) -> dict[str, Any]:
         """Return the block of its own target."""
+        if self.target == "nixos":
+            return self.machine_options() or {}
         if self.target == "k3s" and self.k3s is not None:
             return self.k3s.model_dump(exclude_unset=True)
         block = {"compose": self.compose, "systemd": self.systemd, "local": self.local}.get(self.target, {})

@@ -47,6 +47,7 @@ def place_host(lab: Lab, name: str, target: Target | None, problems: list[Diagno
         group_ids=(host.group_ids.video, host.group_ids.render) if host.group_ids else (),
         mirror=lab.images.mirror,
         options=options,
+        machine=host.machine_options(),
         login=_login(host.ssh),
         origin=path,
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from labctl.diagnostics import At, Diagnostic, DocPath, Result, Severity
+from labctl.diagnostics import Diagnostic, DocPath, Result
 from labctl.engines import load as load_engine
 from labctl.model.check import check_references
 from labctl.model.lab import Lab
@@ -22,7 +22,7 @@ from labctl.resolve.ports import port_clashes
 from labctl.resolve.servers import limit_problems, make_servers, membership, reach, taken_ports
 from labctl.resolve.sizing import Sizing
 from labctl.resolve.slots import Claimed, Packer, Slot, Wanted, cardless_slots, declared_slots
-from labctl.targets import COMING, Target
+from labctl.targets import Target
 from labctl.values import dataclass
 from labctl.vram.footprint import Footprint
 
@@ -69,7 +69,6 @@ class _Resolver:
         self.sizing = Sizing(lab, self.targets, self.models, knowledge, self.problems.append)
 
     def run(self) -> PlacedLab:
-        self.problems.extend(_coming(self.lab))
         good = [name for name in sorted(self.lab.deployments) if self._usable(name)]
         slots = self._slots(good)
         servers = [s for name in good if name in slots for s in self._servers(name, slots[name])]
@@ -220,24 +219,3 @@ class _Resolver:
 def _below(prefix: DocPath, problems: Iterable[Diagnostic]) -> Iterator[Diagnostic]:
     """Return problems with paths from the top; those of a host have them already."""
     return (p if (p.path or ("",))[0] == "hosts" else replace(p, path=(*prefix, *(p.path or ()))) for p in problems)
-
-
-def _coming(lab: Lab) -> Iterator[Diagnostic]:
-    for name, host in lab.hosts.items():
-        if host.target in COMING:
-            yield Diagnostic(
-                code="LAB081",
-                severity=Severity.NOTE,
-                summary=f"host `{name}` is validated and budgeted; {COMING[host.target]} come with a later version",
-                path=("hosts", name, "target"),
-                hint="`compose`, `systemd`, `local` and `k3s` are rendered and applied today",
-            )
-        elif host.nixos is not None:
-            yield Diagnostic(
-                code="LAB081",
-                severity=Severity.NOTE,
-                summary=f"what runs on `{name}` is rendered; its {COMING['nixos']} come with a later version",
-                path=("hosts", name, "nixos"),
-                at=At.KEY,
-                hint="until then the machine itself is set up by hand",
-            )

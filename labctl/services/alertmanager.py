@@ -43,13 +43,14 @@ class Alertmanager(Plain):
     def workloads(self, ask: ServiceAsk) -> tuple[Workload, ...]:
         """Return the one server."""
         options: AlertmanagerBlock = ask.options
-        content = yaml.dump(config(ask))
+        value = config(ask)
         workload = Workload(
             name=ask.name,
             host=ask.host.name,
             forms=_forms(ask),
+            product="alertmanager",
             env={**_environment(options), **options.extra_env},
-            files=(ConfigFile(name="alertmanager.yml", content=content, target=_CONFIG),),
+            files=(ConfigFile(name="alertmanager.yml", content=yaml.dump(value), target=_CONFIG, value=value),),
             ports=tuple(ask.ports.values()),
             health=Health(path="/-/ready", start_period=60),
             memory_limit=options.memory_limit,

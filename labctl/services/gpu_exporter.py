@@ -27,6 +27,8 @@ KINDS: Final = (NVIDIA_SMI, DCGM, AMD)
 """What its figures are called in ``Metrics.kind``."""
 
 LISTEN: Final[Mapping[str, int]] = MappingProxyType({NVIDIA_SMI: 9835, DCGM: 9400, AMD: 5000})
+PRODUCTS: Final = {NVIDIA_SMI: "prometheus-nvidia-gpu-exporter", DCGM: "dcgm-exporter", AMD: "device-metrics-exporter"}
+"""What ``Workload.product`` they are."""
 _IMAGES: Final = {NVIDIA_SMI: "gpu-exporter", DCGM: "dcgm-exporter", AMD: "amd-gpu-exporter"}
 
 
@@ -67,6 +69,7 @@ class GpuExporter(Plain):
             name=ask.name,
             host=ask.host.name,
             forms=_forms(ask, kind),
+            product=PRODUCTS[kind],
             env=options.extra_env,
             ports=tuple(ask.ports.values()),
             gpu=_claim(ask.host, kind),

@@ -50,6 +50,7 @@ class Grafana(Plain):
             name=ask.name,
             host=ask.host.name,
             forms=(container(ask, data(ask, "/var/lib/grafana"), user="472:0"),),
+            product="grafana",
             env={**_environment(options), **options.extra_env},
             files=_files(ask),
             ports=tuple(ask.ports.values()),
@@ -93,7 +94,10 @@ def _files(ask: ServiceAsk) -> tuple[ConfigFile, ...]:
         ),
         "dashboards.yaml": (f"{_PROVISIONING}/dashboards/labctl.yaml", {"apiVersion": 1, "providers": [provider]}),
     }
-    files = [ConfigFile(name=name, content=yaml.dump(value), target=target) for name, (target, value) in texts.items()]
+    files = [
+        ConfigFile(name=name, content=yaml.dump(value), target=target, value=value)
+        for name, (target, value) in texts.items()
+    ]
     for name, board in dashboards(ask.lab, ask.scrapes, ask.budgets).items():
         content = json.dumps(board, indent=1, ensure_ascii=False) + "\n"
         files.append(ConfigFile(name=f"{name}.json", content=content, target=f"{_DASHBOARDS}/{name}.json"))

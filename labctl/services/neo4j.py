@@ -99,6 +99,7 @@ class Neo4j(Plain):
             name=ask.name,
             host=ask.host.name,
             forms=(container(ask, data(ask, "/data")),),
+            product="neo4j",
             env={**_environment(options), **options.extra_env},
             ports=tuple(ask.ports.values()),
             health=Health(path="/", start_period=180),

@@ -81,6 +81,7 @@ class OpenWebUI(Plain):
             name=ask.name,
             host=ask.host.name,
             forms=(container(ask, data(ask, "/app/backend/data")),),
+            product="open-webui",
             env={**_own(ask), **_gateway(ask), **_search(ask), **_database(ask), **options.extra_env},
             ports=tuple(ask.ports.values()),
             health=Health(path="/health", start_period=300),

@@ -49,6 +49,7 @@ class Phoenix(Plain):
             name=ask.name,
             host=ask.host.name,
             forms=(container(ask, data(ask, _DATA)),),
+            product="phoenix",
             env={**_environment(ask), **options.extra_env},
             ports=tuple(ask.ports.values()),
             health=Health(path="/healthz", start_period=180),

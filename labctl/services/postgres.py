@@ -55,6 +55,7 @@ class Postgres(Plain):
             name=ask.name,
             host=ask.host.name,
             forms=(container,),
+            product="postgresql",
             env={
                 "POSTGRES_DB": options.database,
                 "POSTGRES_USER": options.user,

@@ -66,9 +66,10 @@ class Prometheus(Plain):
             name=ask.name,
             host=ask.host.name,
             forms=_forms(ask),
+            product="prometheus",
             env={**_environment(ask), **options.extra_env},
             files=tuple(
-                ConfigFile(name=name, content=yaml.dump(value), target=f"{_FOLDER}/{name}")
+                ConfigFile(name=name, content=yaml.dump(value), target=f"{_FOLDER}/{name}", value=value)
                 for name, value in files.items()
             ),
             ports=tuple(ask.ports.values()),

@@ -44,12 +44,14 @@ class Searxng(Plain):
     def workloads(self, ask: ServiceAsk) -> tuple[Workload, ...]:
         """Return the one server."""
         options: SearxngBlock = ask.options
+        value = settings(ask.lab, options)
         workload = Workload(
             name=ask.name,
             host=ask.host.name,
             forms=(container(ask),),
+            product="searxng",
             env={"SEARXNG_SECRET": secret(options.session_key), "FORCE_OWNERSHIP": "false", **options.extra_env},
-            files=(ConfigFile(name="settings.yml", content=yaml.dump(settings(ask.lab, options)), target=SETTINGS),),
+            files=(ConfigFile(name="settings.yml", content=yaml.dump(value), target=SETTINGS, value=value),),
             ports=tuple(ask.ports.values()),
             health=Health(path="/healthz", start_period=60),
             memory_limit=options.memory_limit,

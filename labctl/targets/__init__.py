@@ -21,15 +21,9 @@ TARGETS: Final[Mapping[str, str]] = MappingProxyType(
         "k3s": "labctl.targets.k3s:target",
         "systemd": "labctl.targets.systemd:target",
         "local": "labctl.targets.local:target",
+        "nixos": "labctl.targets.nixos:target",
     }
 )
-
-COMING: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "nixos": "NixOS modules",
-    }
-)
-"""Targets that lab.yaml already knows and this version cannot render: said once per host, never dropped silently."""
 
 
 class Target(Protocol):

@@ -43,7 +43,7 @@ def power_unit(host: PlacedHost) -> Iterator[File | Unit]:
     Persistence mode keeps the driver loaded, and the limit with it (nvidia-smi(1), ``-pm`` and ``-pl``).
     """
     gpus = [g for g in limited(host) if g.vendor == "nvidia"]
-    if not gpus or host.places.root != "/":
+    if not gpus or host.places.root != "/" or host.machine is not None:  # NixOS owns /etc: see targets/nixos/machine
         return
     unit_name = f"labctl-{host.lab}-{NAME}.service"
     commands = [systemd.command(_TOOL, ("-pm", "1"))]

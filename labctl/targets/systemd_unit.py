@@ -116,12 +116,12 @@ def _unit(host: PlacedHost, workload: Workload, before: list[Workload]) -> Pairs
         pairs += [("Wants", "network-online.target"), ("After", "network-online.target")]
     for neighbour in before:
         name = unit_name(host, neighbour.name)
-        pairs += [("Wants", name)] if _needs(workload, neighbour) else []
+        pairs += [("Wants", name)] if needs(workload, neighbour) else []
         pairs.append(("After", name))
     return pairs
 
 
-def _needs(workload: Workload, neighbour: Workload) -> bool:
+def needs(workload: Workload, neighbour: Workload) -> bool:
     """Whether one is of no use without the other. Two on cards only take turns: either can be started alone."""
     return neighbour.start is Start.ALWAYS and not (workload.gpu and neighbour.gpu)
 
@@ -233,34 +233,36 @@ def _credentials(host: PlacedHost, workload: Workload, form: Native) -> Pairs:
 
 def _waiting(host: PlacedHost, workload: Workload, before: list[Workload]) -> Pairs:
     """Return the wait for neighbours at boot. ``-``: one that never gets healthy must not keep this one down."""
-    asked = [(neighbour, url) for neighbour in before if (url := _health_url(neighbour))]
+    asked = [(neighbour, url) for neighbour in before if (url := health_url(neighbour))]
     task = workload.time_limit if workload.start is Start.ONCE else 0
     if not asked:
         return [("TimeoutStartSec", str(task))] if task else []
     pairs = [("ExecStartPre", f"-{_wait(host, neighbour, url)}") for neighbour, url in asked]
-    return [*pairs, ("TimeoutStartSec", str(sum(_patience(neighbour) for neighbour, _ in asked) + (task or 60)))]
+    return [*pairs, ("TimeoutStartSec", str(sum(patience(neighbour) for neighbour, _ in asked) + (task or 60)))]
 
 
 def _wait(host: PlacedHost, neighbour: Workload, url: str) -> str:
     """Return the command that waits for a neighbour that runs; nobody waits for one that was left out or stopped."""
     manager = ["systemctl", "--user"] if by_user(host) else ["systemctl"]
     runs = shell.words([*manager, "is-active", "--quiet", unit_name(host, neighbour.name)])
-    return systemd.command("/bin/sh", ["-c", f"{runs} || exit 0; exec {shell.words(_curl(_patience(neighbour), url))}"])
+    return systemd.command("/bin/sh", ["-c", f"{runs} || exit 0; exec {shell.words(curl(patience(neighbour), url))}"])
 
 
-def _health_url(neighbour: Workload) -> str | None:
+def health_url(neighbour: Workload) -> str | None:
+    """Return where to ask whether a neighbour is ready, None when nobody is to wait for it."""
     if neighbour.start is not Start.ALWAYS and not neighbour.turns:
         return None
     return shared.check_url(neighbour, shared.native_port(neighbour))
 
 
-def _patience(neighbour: Workload) -> int:
+def patience(neighbour: Workload) -> int:
     """Return the seconds after which a neighbour counts as failed."""
     health = neighbour.health
     return health.start_period + health.interval * health.retries if health else 0
 
 
-def _curl(seconds: int, url: str) -> list[str]:
+def curl(seconds: int, url: str) -> list[str]:
+    """Return the command that asks until it is answered, or until so many seconds are over."""
     retry = ["--retry", str(seconds), "--retry-delay", "1", "--retry-max-time", str(seconds), "--retry-all-errors"]
     return ["curl", "--silent", "--fail", "--noproxy", "*", "--output", "/dev/null", "--max-time", "5", *retry, url]
 

@@ -16,7 +16,7 @@ from tests.tools import compose
 
 PROGRAMS = {"alertmanager", "gpu-exporter", "prometheus"}
 """Services that are programs of the host as well as containers."""
-CONTAINERS = {"compose", "k3s"}
+CONTAINERS = {"compose", "k3s", "nixos"}
 ALL: dict[str, Any] = {
     "monitoring": {"host": "box"},
     "open-webui": {"host": "box", "database": "postgres"},

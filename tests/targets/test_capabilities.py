@@ -20,7 +20,13 @@ def diagnostic(workload: Workload, target: str) -> Diagnostic:
 def test_a_target_takes_the_first_form_that_it_accepts() -> None:
     workload = samples.server(samples.host())
     kinds = {name: type(choose_form(workload, targets.load(name))) for name in targets.TARGETS}
-    assert kinds == {"compose": Container, "k3s": Container, "systemd": Native, "local": Native}
+    assert kinds == {
+        "compose": Container,
+        "k3s": Container,
+        "systemd": Native,
+        "local": Native,
+        "nixos": Container,
+    }
 
 
 def test_every_need_is_seen() -> None:
@@ -46,7 +52,7 @@ def test_a_container_where_only_programs_run() -> None:
     found = diagnostic(samples.server(host, forms=(Container(image="example.org/vllm:1"),)), "systemd")
     assert (found.code, found.path) == ("LAB080", ("deployments", "chat"))
     assert found.summary == "`chat` cannot run on `box`: target `systemd` has no container images"
-    assert found.hint == "give `box` `target: compose`, or give `box` `target: k3s`"
+    assert found.hint == "give `box` `target: compose`, or give `box` `target: k3s`, or give `box` `target: nixos`"
     assert "as a container it needs container images, GPU access" in found.detail
     assert "`systemd` accepts programs of the host, GPU access" in found.detail
 
@@ -55,7 +61,10 @@ def test_a_limit_that_can_be_left_out() -> None:
     host = samples.host("local")
     native = Native(program="/usr/bin/true")
     found = diagnostic(samples.server(host, forms=(native,), memory_limit=1, cpus=2.0), "local")
-    assert found.hint == "give `box` `target: systemd`, or leave out `memory_limit` and `cpus`"
+    assert (
+        found.hint
+        == "give `box` `target: systemd`, or give `box` `target: nixos`, or leave out `memory_limit` and `cpus`"
+    )
 
 
 def test_what_nothing_can_run() -> None:

@@ -53,7 +53,6 @@ def targets_page() -> str:
     parts = [table(["can express", *(f"`{n}`" for n in loaded)], rows)]
     for name, place in targets.TARGETS.items():
         parts.append(f"## `{name}`\n\n{first_sentence(importlib.import_module(place.partition(':')[0]).__doc__)}")
-    coming = [["target", f"`{n}`", text] for n, text in targets.COMING.items()]
-    coming += [["service", f"`{n}`", text] for n, text in services.COMING.items()]
+    coming = [["service", f"`{n}`", text] for n, text in services.COMING.items()]
     later = "## Still to come\n\nlab.yaml knows these; this version says so in a note and renders the rest."
     return document("Targets", _TARGETS, *parts, later, table(["axis", "name", "is"], coming))

@@ -62,6 +62,7 @@ class Builtin:
             name=WORKLOAD,
             host=ask.host.name,
             forms=(_container(ask), _native(ask), _by_itself(ask)),
+            product="labctl",
             env=config.environment(ask),
             files=_files(ask),
             ports=(Port(name="http", listen=LISTEN, published=ask.port, bind=ask.bind),),
@@ -88,12 +89,12 @@ def _container(ask: GatewayAsk) -> Container:
         image=own or f"labctl-{ask.lab}-gateway:{config.FORMAT}",
         args=("--config", _CONFIG, "--bind", "0.0.0.0", "--port", str(LISTEN)),  # noqa: S104 - a container's own network
         probe=Probe.PYTHON,
+        sealed=True,
         build=None if own else ImageBuild(name=WORKLOAD, files=_sources(ask.image)),
     )
 
 
 def _native(ask: GatewayAsk) -> Native:
-        sealed=True,
     address = ("--bind", ask.bind, "--port", str(ask.port))
     return Native(program="{python}", args=("-m", PACKAGE, "--config", "{config:gateway.json}", *address))
 

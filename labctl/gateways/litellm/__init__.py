@@ -75,6 +75,7 @@ class LiteLLM:
             name=WORKLOAD,
             host=ask.host.name,
             forms=(_container(ask), _native(ask)),
+            product="litellm",
             env=_environment(ask),
             files=_files(ask),
             ports=(Port(name="http", listen=LISTEN, published=ask.port, bind=ask.bind),),
@@ -100,7 +101,8 @@ def _is_measured(ask: GatewayAsk) -> bool:
 
 
 def _files(ask: GatewayAsk) -> tuple[ConfigFile, ...]:
-    config = ConfigFile(name="config.yaml", content=yaml.dump(build(ask)), target=_CONFIG)
+    value = build(ask)
+    config = ConfigFile(name="config.yaml", content=yaml.dump(value), target=_CONFIG, value=value)
     if ask.options.keys.database:
         return (config,)
     return (config, tasks.shipped(AUTH_MODULE))

@@ -1,0 +1,93 @@
+"""What holds for the unit of any workload, whoever defines it: order, waiting, limits, restarts, rests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from labctl.emit import nix, shell
+from labctl.targets import shared, systemd_unit
+from labctl.targets.nixos.run import Made, Options, Run
+from labctl.targets.nixos.values import all_of, given
+from labctl.workload import Container, Start, Workload
+
+_AT_ONCE: Final = nix.Call("lib.mkForce", [])
+
+
+def common(run: Run, made: Made, units: Mapping[str, str]) -> Options:
+    """Return what is added to the unit that ``made`` names; ``units``: workload → unit, of the whole host."""
+    workload = run.workload
+    before = [run.siblings[name] for name in workload.after if name in run.siblings]
+    config: dict[str, nix.Value] = {**_restart(run, made), **(_limits(workload, made))}
+    waiting = _waiting(before, units)
+    if waiting:
+        config["TimeoutStartSec"] = sum(systemd_unit.patience(w) for w in before if _health(w)) + 60
+    unit: dict[str, nix.Value] = {
+        "wants": [units[w.name] for w in before if systemd_unit.needs(workload, w)],
+        "after": [units[w.name] for w in before],
+        "path": [nix.Ref("pkgs.curl")] if waiting else None,
+        "preStart": waiting,
+        "serviceConfig": config,
+        "aliases": [alias(run.host.lab, workload.name)] if _is_controlled(run) else None,
+    }
+    if made.module and workload.start is Start.ON_DEMAND:
+        unit["wantedBy"] = nix.Noted(_AT_ONCE, "started on demand, not with the machine")
+    parts: list[Options] = [_of(made.unit, given(unit))]
+    if made.module and workload.start is Start.ON_DEMAND:
+        parts += [_of(name, {"wantedBy": _AT_ONCE}) for name in made.companions]
+    return all_of(parts)
+
+
+def _of(unit: str, values: Mapping[str, nix.Value]) -> Options:
+    return {"systemd": {"services": {unit.removesuffix(".service"): values}}} if values else {}
+
+
+def alias(lab: str, name: str) -> str:
+    """Return the name by which a gateway starts and stops a workload, whatever its own unit is called."""
+    return f"labctl-{lab}-{name}.service"
+
+
+def _is_controlled(run: Run) -> bool:
+    return any(run.workload.name in other.controls for other in run.siblings.values())
+
+
+def _restart(run: Run, made: Made) -> dict[str, nix.Value]:
+    if made.restarts:
+        return {}
+    return {"Restart": "always" if run.workload.start is Start.ALWAYS else "on-failure", "RestartSec": 10}
+
+
+def _limits(workload: Workload, made: Made) -> dict[str, nix.Value]:
+    if isinstance(made.form, Container):
+        return {}
+    memory, swap = workload.memory_limit, workload.swap_limit
+    return given(
+        {
+            "LimitMEMLOCK": "infinity" if made.form.locked_memory else None,
+            "MemoryMax": memory,
+            "MemorySwapMax": None if swap is None else max(0, swap - (memory or 0)),
+            "CPUQuota": None if workload.cpus is None else f"{workload.cpus * 100:g}%",
+        }
+    )
+
+
+def _health(neighbour: Workload) -> str | None:
+    return systemd_unit.health_url(neighbour)
+
+
+def _waiting(before: Sequence[Workload], units: Mapping[str, str]) -> str | None:
+    """Return the script that waits for neighbours that run; one that never gets healthy keeps nobody down."""
+    lines = []
+    for neighbour in before:
+        url = _health(neighbour)
+        if url is not None:
+            asked = shell.words(systemd_unit.curl(systemd_unit.patience(neighbour), url))
+            lines.append(f"if systemctl is-active --quiet {shell.words([units[neighbour.name]])}; then")
+            lines.append(f"  {asked} || true")
+            lines.append("fi")
+    return "\n".join([*lines, ""]) if lines else None
+
+
+def check_url(workload: Workload) -> str | None:
+    """Return where the host itself asks for a workload's health, None where nowhere."""
+    return shared.check_url(workload, shared.native_port(workload))
