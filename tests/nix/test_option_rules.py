@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from labctl.emit.nix import Ref
-from labctl.targets.nixos.options import Kind
-from tests.nix.test_options import nested, problems
+from labctl.targets.nixos.options import Kind, check
+from tests.nix.test_options import GOOD, nested, problems
 
 
 def joined(*parts: tuple[str, object]) -> dict[str, Any]:
@@ -42,7 +42,6 @@ BROKEN: list[tuple[str, list[tuple[str, object]], str, Kind]] = [
         "hardware.nvidia.open",
         Kind.CONFLICT,
     ),
-    ("unfree", [("nixpkgs/config/allowUnfreePredicate", None)], "nixpkgs.config", Kind.MISSING),
     ("two loaders", [("boot/loader/grub/enable", True)], "boot.loader.grub.enable", Kind.CONFLICT),
     (
         "dockerCompat",
@@ -101,6 +100,14 @@ def test_hardware_without_its_driver() -> None:
         "hardware.nvidia",
         "hardware.nvidia-container-toolkit.enable",
     }
+
+
+def test_the_driver_is_not_free_software() -> None:
+    config = {**GOOD, "nixpkgs": {"hostPlatform": "x86_64-linux", "config": {"allowUnfree": False}}}
+    (found,) = check(config, "26.05")
+    assert (found.kind, found.path) == (Kind.MISSING, ("nixpkgs", "config"))
+    config["nixpkgs"]["config"]["allowUnfree"] = True
+    assert not list(check(config, "26.05"))
 
 
 def test_an_agent_that_has_all_it_needs() -> None:
