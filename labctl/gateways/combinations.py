@@ -14,7 +14,7 @@ from labctl.values import dataclass
 
 MOST: Final = 500
 """Combinations that are written down per cluster; a file with more helps nobody."""
-_STEPS: Final = 200_000
+_STEPS: Final = 30_000
 """Counts that are looked at before the search is given up."""
 
 

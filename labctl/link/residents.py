@@ -43,8 +43,12 @@ class Residents:
 
 
 def children_of(placed: PlacedLab, offered: Residents, workloads: Sequence[Workload], host: PlacedHost) -> Children:
-    """Return the on-demand servers of a host with the memory that is theirs, for a gateway that runs them itself."""
-    found = [w for w in workloads if w.host == host.name and not offered.residents[w.name].always]
+    """Return the on-demand servers of a host with the memory that is theirs, for a gateway that runs them itself.
+
+    Who takes turns by ``labctl switch`` is a unit, resting or not.
+    """
+    asleep = [w for w in workloads if w.host == host.name and not offered.residents[w.name].always]
+    found = [w for w in asleep if w.turns is None]
     servers = {w.name: w for w in found}
     takes: dict[str, dict[str, int]] = {name: {} for name in servers}
     room: dict[str, int] = {}

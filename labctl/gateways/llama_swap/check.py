@@ -62,7 +62,7 @@ def _beyond(server: Workload, endpoint: Endpoint) -> Iterator[tuple[DocPath, str
 
 def _unspeakable(server: Workload) -> Iterator[tuple[DocPath, str]]:
     """Yield the texts that its configuration cannot hold. Public names have nothing of the kind."""
-    why = "llama-swap takes `${` for a macro, and knows no line breaks"
+    why = "its configuration takes `${` for a macro and holds no line breaks"
     for name, value in server.env.items():
         if isinstance(value, SecretText) and value.names:
             yield ("env", name), "its configuration would hold the secret"
@@ -74,7 +74,7 @@ def _unspeakable(server: Workload) -> Iterator[tuple[DocPath, str]]:
 
 def _programs(ask: GatewayAsk) -> Iterator[Diagnostic]:
     """All children run in one container, or as one user's processes, and see the same cards."""
-    servers = list(ask.children.servers.values())
+    servers = [server for server in ask.children.servers.values() if server.child]
     images = {form.image: w for w in servers for form in w.forms if isinstance(form, Container)}
     contained = any(
         r.control is None or r.control.kind == "docker" for n, r in ask.residents.items() if n in ask.children.servers
