@@ -363,3 +363,16 @@ def test_a_task_runs_once_and_others_wait_for_its_end(tmp_path: Path) -> None:
     assert gateway["depends_on"] == {"task": {"condition": "service_completed_successfully"}}
     assert (samples.unit(tree, "task").start, samples.unit(tree, "task").time_limit) == (Start.ONCE, 90)
     assert "task" in resolved(tree, tmp_path)["services"]
+
+
+def test_who_controls_others_has_the_engine_and_nothing_else() -> None:
+    """A sealed container writes nothing and has no privileges; the engine's socket is for whoever starts others."""
+    host = samples.host()
+    form = Container(image="example.org/gateway:1", sealed=True)
+    gateway = service(samples.gateway(host, forms=(form,), controls=("chat",)))
+    assert (gateway["read_only"], gateway["tmpfs"], gateway["cap_drop"]) == (True, ["/tmp"], ["ALL"])
+    assert gateway["security_opt"] == ["no-new-privileges:true"]
+    assert [m["source"] for m in gateway["volumes"] if "docker" in m["source"]] == ["/var/run/docker.sock"]
+    plain = service(samples.gateway(host))
+    assert not {"read_only", "cap_drop"} & plain.keys()
+    assert not [m for m in plain.get("volumes", ()) if "docker" in m["source"]]

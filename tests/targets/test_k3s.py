@@ -272,6 +272,11 @@ def test_pods_may_as_little_as_they_can() -> None:
     assert (spec["securityContext"]["runAsUser"], spec["securityContext"]["fsGroup"]) == (1000, 2000)
     assert container(tree, "Deployment", "page")["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert {"name": "labctl-shm", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}} in spec["volumes"]
+    tree = samples.render(placed(), formed(plain(), sealed=True))
+    sealed = container(tree, "Deployment", "page")
+    assert sealed["securityContext"]["readOnlyRootFilesystem"] is True
+    assert sealed["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert [m["name"] for m in sealed["volumeMounts"] if m["mountPath"] == "/tmp"] == ["labctl-tmp"]
     level = named(tree, "Namespace").value["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
     assert level == "baseline"
 
