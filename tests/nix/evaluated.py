@@ -1,0 +1,65 @@
+"""A rendered flake → the definitions of its hosts, evaluated by the real Nix over a stub of nixpkgs of our own.
+
+It proves that the modules are Nix, name only arguments and functions that exist, and merge without contradiction. What
+they define is then checked against labctl's own table of options. Nothing is built: there is no nixpkgs here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from labctl.emit import nix
+from labctl.emit.nix import Lambda, PathRef, Ref
+from labctl.targets.nixos.options import Problem, check
+from tests.nix import real_nix
+
+STUB = Path(__file__).parent / "stub"
+_NAMED = re.compile(r"\b(pkgs|config)((?:\.[A-Za-z_][A-Za-z0-9_'-]*)+)")
+
+
+def definitions(flake: Path) -> Mapping[str, Mapping[str, Any]]:
+    """Return each host's merged definitions, as values that ``check`` reads.
+
+    ``flake`` is the folder of flake.nix. AssertionError with Nix's message when it cannot be evaluated.
+    """
+    files = sorted(flake.rglob("*.nix"))
+    real_nix.parse(*files)
+    call = flake / "evaluate.nix.call"
+    call.write_text(
+        f"import {STUB} {{ flake = {flake}/flake.nix; names = {nix.dump(_names(files))}; }}", encoding="utf-8"
+    )
+    found: dict[str, Mapping[str, Any]] = _value(real_nix.evaluate(call), flake)
+    return found
+
+
+def problems(flake: Path, release: str) -> Mapping[str, list[Problem]]:
+    """Return what labctl's table refuses of each host's definitions in a release."""
+    return {host: list(check(of, release)) for host, of in definitions(flake).items()}
+
+
+def _names(files: Iterable[Path]) -> dict[str, list[list[str]]]:
+    """Return the packages and the values of the configuration that the files name, each once."""
+    found: dict[str, set[tuple[str, ...]]] = {"pkgs": set(), "config": set()}
+    for file in files:
+        for root, path in _NAMED.findall(file.read_text(encoding="utf-8")):
+            found[root].add(tuple(path.removeprefix(".").split(".")))
+    return {root: sorted(map(list, paths)) for root, paths in found.items()}
+
+
+def _value(value: Any, root: Path) -> Any:
+    """Return what the stub's data stands for; paths are relative to the flake."""
+    match value:
+        case {"_package": str(path)}:
+            return Ref(path)
+        case {"_path": str(path)}:
+            return PathRef(f"./{Path(path).relative_to(root)}")
+        case {"_function": True}:
+            return Lambda("given", None)
+        case dict():
+            return {key: _value(inner, root) for key, inner in value.items()}
+        case list():
+            return [_value(inner, root) for inner in value]
+    return value
