@@ -325,7 +325,10 @@ class Loop:
 
     async def _look_at(self, name: str) -> None:
         """If it runs it goes on once it is healthy; else the books say so, and it is started anew for whoever waits."""
-        if self.backends[name].driver.kind == "none" or await self._told(name) is not Run.STOPPED:
+        run = Run.RUNNING if self.backends[name].driver.kind == "none" else await self._told(name)
+        if run is Run.RETRYING:
+            await self._control.start(self.backends[name])  # now, and not when its manager thinks fit
+        if run is not Run.STOPPED:
             await self._wait_ready(name, loaded=False)
             return
         log.warning("%s is gone", name)
