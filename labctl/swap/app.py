@@ -246,14 +246,14 @@ class App:
 
     def _finish(self, record: Record, got: Answer, ticket: Ticket) -> None:
         record.status, record.tokens = got.status, got.tokens()
-        self.metrics.first_byte.labels(record.model).observe(got.begun - ticket.arrived)
+        self.metrics.child(self.metrics.first_byte, record.model).observe(got.begun - ticket.arrived)
 
     def _count(self, record: Record) -> None:
-        model = record.model or "?"
-        self.metrics.requests.labels(model, record.server, str(record.status)).inc()
-        self.metrics.seconds.labels(model).observe(record.seconds)
+        model, metrics = record.model or "?", self.metrics
+        metrics.child(metrics.requests, model, record.server, str(record.status)).inc()
+        metrics.child(metrics.seconds, model).observe(record.seconds)
         for kind, count in record.tokens.items():
-            self.metrics.tokens.labels(model, kind).inc(count)
+            metrics.child(metrics.tokens, model, kind).inc(count)
         log.info("%s", record.line())
 
     # --- what people look at ------------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ class App:
 
     async def _state(self, send: Send, key: Key, _receive: Receive) -> None:
         machine = await asyncio.to_thread(self.machine.look)
-        await answer_json(send, {**page.state(self.loop), "machine": machine, "admin": key.admin})
+        await answer_json(send, {**page.state(self.loop, admin=key.admin), "machine": machine, "admin": key.admin})
 
     async def _requests(self, send: Send, key: Key, _receive: Receive) -> None:
         mine = [r for r in self.records if key.admin or r.key == key.name]

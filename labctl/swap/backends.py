@@ -47,6 +47,10 @@ class Driver(Protocol):
         """Return what it does now. DriverError when nobody can say."""
         ...
 
+    async def words(self, id: str) -> str:
+        """Return the last lines of its log, "" when nobody can say."""
+        ...
+
 
 class Control:
     """The servers of one gateway, through their drivers."""
@@ -118,6 +122,11 @@ class Control:
         except DriverError as error:
             return refused or str(error)
         return "" if ended else refused or "it still runs"
+
+    async def words(self, backend: Backend) -> str:
+        """Return what a server said last, "" when nobody can say."""
+        driver = self._driver(backend)
+        return "" if driver is None else await driver.words(backend.driver.id)
 
     async def healthy(self, backend: Backend) -> bool:
         """Ask its health path once."""

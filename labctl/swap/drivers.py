@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import re
 import socket
 import urllib.parse
 import xmlrpc.client
@@ -18,12 +19,17 @@ from labctl.swap.config import Backend
 DOCKER: Final = "/var/run/docker.sock"
 STOP_SECONDS: Final = 30
 """What a server is given to end by itself before it is killed."""
+LINES: Final = 5
+"""Lines of a server's log that are shown when it did not start."""
+_TAIL: Final = 2000
+_FRAME: Final = re.compile(rb"[\x00-\x02]\x00\x00\x00[\x00-\xff]{4}")
+_CONTROL: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 _DO_NOT_WAIT: Final = False
 _NOT_FOUND: Final = 404
 
 
 class Docker:
-    """Containers that exist already, through the engine's socket. Only start, stop and inspect are ever asked."""
+    """Containers that exist already, through the engine's socket. Only start, stop, inspect and logs are ever asked."""
 
     def __init__(self, at: str = "") -> None:
         self._session = aiohttp.ClientSession(connector=aiohttp.UnixConnector(path=at or DOCKER))
@@ -45,6 +51,16 @@ class Docker:
         if state.get("Restarting"):
             return Run.RETRYING
         return Run.RUNNING if state.get("Running") else Run.STOPPED
+
+    async def words(self, id: str) -> str:
+        """``GET /containers/ID/logs``: frames of eight bytes (stream, length) and text, unless it has a terminal."""
+        path = f"/containers/{urllib.parse.quote(id)}/logs?stdout=1&stderr=1&tail={LINES}"
+        try:
+            async with self._session.get(f"http://docker{path}", timeout=aiohttp.ClientTimeout(total=5)) as response:
+                raw = await response.read() if response.status == 200 else b""
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return ""
+        return _last(_FRAME.sub(b"", raw).decode(errors="replace"))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -89,6 +105,19 @@ class Systemd:
         waits = facts.get("Job", "0") not in {"", "0"}
         return Run.RUNNING if waits or facts.get("ActiveState") not in {"inactive", "failed", None} else Run.STOPPED
 
+    async def words(self, id: str) -> str:
+        """``journalctl``; "" where its user may not read the journal."""
+        kind = "--user-unit" if "--user" in self._argv else "--unit"
+        argv = ("journalctl", kind, id, f"--lines={LINES}", "--output=cat", "--no-pager", "--quiet")
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+            )
+        except OSError:
+            return ""
+        out, _ = await process.communicate()
+        return _last(out.decode(errors="replace"))
+
     async def close(self) -> None:
         """Nothing is open."""
 
@@ -124,6 +153,14 @@ class Supervisor:
         """``getProcessInfo``."""
         found = await self._ask("getProcessInfo", id)
         return Run.RUNNING if found["statename"] in {"RUNNING", "STARTING", "STOPPING"} else Run.STOPPED
+
+    async def words(self, id: str) -> str:
+        """``tailProcessStdoutLog``; labctl's programs write both streams there."""
+        try:
+            text, _, _ = await self._ask("tailProcessStdoutLog", id, 0, _TAIL)
+        except DriverError:
+            return ""
+        return _last(str(text))
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -171,6 +208,12 @@ class _UnixConnection(http.client.HTTPConnection):
         except OSError:
             self.sock.close()
             raise
+
+
+def _last(text: str) -> str:
+    """Return the last lines of a log, without what is not meant to be shown."""
+    lines = [line.rstrip() for line in _CONTROL.sub("", text).splitlines() if line.strip()]
+    return "\n".join(lines[-LINES:])[-_TAIL:]
 
 
 def make(backends: Iterable[Backend]) -> dict[tuple[str, str], Driver]:

@@ -12,11 +12,12 @@ import itertools
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
+from math import inf
 from typing import Any, Final
 
 from labctl.swap.backends import Control, Run
 from labctl.swap.config import Backend, Config
-from labctl.swap.decide import Drain, Refuse, Resume, Send, Start, Step, Stop, fits_without, next_step, wake_at
+from labctl.swap.decide import Drain, Refuse, Resume, Send, Start, Step, Stop, at_once, fits_without, next_step, wake_at
 from labctl.swap.metrics import Metrics
 from labctl.swap.tickets import Ticket, Unavailable, Waiting
 from labctl.swap.view import Phase, Queue, Rules, Server, View
@@ -39,26 +40,34 @@ class Loop:
         self.servers = {b.name: _server(b) for b in config.backends}
         self.waiting = {route: Waiting(servers) for route, servers in config.routes().items()}
         self.problems: dict[str, str] = {}
+        self.words: dict[str, str] = {}
+        """What servers that did not start said last: for those who run the lab, not for those who ask."""
         self._failures: dict[str, int] = {}
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._alarm = inf
         self._stopping = False
+        metrics.queued.set_function(lambda: self.queued)
         self._rules = Rules(config.cards, config.patience, config.min_residency, config.longest_wait)
 
     # --- what requests ask --------------------------------------------------------------------------------------------
 
     def submit(self, route: str, priority: int = 0) -> Ticket:
         """Queue a request; Unavailable when the queue is full, KeyError for an unknown name."""
-        queue = self.waiting[route]
+        queue, queued = self.waiting[route], self.queued
         if self._stopping:
             raise _stopping()
-        if self.queued >= self.config.queue and not self._at_once(queue):
+        free = None if len(queue) else at_once(self.servers[name] for name in queue.servers)
+        if free is None and queued >= self.config.queue:
             self._metrics.refused.labels(route, "queue full").inc()
-            message = f"{self.queued} requests wait already"
-            raise Unavailable(message, self._control.patience_hint(self.queued))
+            message = f"{queued} requests wait already"
+            raise Unavailable(message, self._control.patience_hint(queued))
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         ticket = Ticket(next(self._numbers), route, priority, self._clock(), future)
+        if free is not None and not queued:
+            self._send(ticket, free.name)
+            return ticket
         queue.put(ticket)
         self.settle()
         return ticket
@@ -73,10 +82,13 @@ class Loop:
     def done(self, ticket: Ticket) -> None:
         """A request was answered, or its client left while it was served."""
         if ticket.server:
-            server = self.servers[ticket.server]
-            self._set(server.name, busy=server.busy - 1, used=self._clock())
+            server, now = self.servers[ticket.server], self._clock()
+            self._set(server.name, busy=server.busy - 1, used=now)
             ticket.server = ""
-            self.settle()
+            if self.queued or server.phase is not Phase.READY:
+                self.settle()
+            elif server.ttl is not None and now + server.ttl < self._alarm:
+                self._wake_at(now + server.ttl)
 
     def lost(self, ticket: Ticket) -> Ticket:
         """A server did not take the request. Return a new ticket, ahead of everybody who came later."""
@@ -97,13 +109,8 @@ class Loop:
 
     def view(self) -> View:
         """Return what is known now."""
-        queues = tuple(_queue(route, queue) for route, queue in self.waiting.items())
+        queues = tuple(_queue(route, queue, head) for route, queue in self.waiting.items() if (head := queue.head()))
         return View(now=self._clock(), servers=self.servers, queues=queues, rules=self._rules)
-
-    def _at_once(self, queue: Waiting) -> bool:
-        return not len(queue) and any(
-            s.phase is Phase.READY and s.busy < s.slots for s in (self.servers[name] for name in queue.servers)
-        )
 
     # --- what people ask ----------------------------------------------------------------------------------------------
 
@@ -145,13 +152,16 @@ class Loop:
         while not self._stopping and (step := next_step(view)) is not None:
             self._begin(step)
             view = self.view()
-        self._metrics.queued.set(self.queued)
+        self._wake_at(wake_at(view))
+
+    def _wake_at(self, moment: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        moment = wake_at(view)
+        self._alarm = inf if moment is None else moment
         if moment is not None:
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, moment - view.now) + 0.001, self.settle)
+            delay = max(0.0, moment - self._clock()) + 0.001
+            self._timer = asyncio.get_running_loop().call_later(delay, self.settle)
 
     def _begin(self, step: Step) -> None:
         match step:
@@ -178,7 +188,7 @@ class Loop:
     def _send(self, ticket: Ticket, name: str) -> None:
         server, now = self.servers[name], self._clock()
         self._set(name, busy=server.busy + 1, used=now)
-        self._metrics.waited.labels(ticket.route).observe(now - ticket.arrived)
+        self._metrics.child(self._metrics.waited, ticket.route).observe(now - ticket.arrived)
         ticket.server = name
         ticket.ready.set_result(name)
 
@@ -277,6 +287,7 @@ class Loop:
             return
         self._failures.pop(name, None)
         self.problems.pop(name, None)
+        self.words.pop(name, None)
         if loaded:
             self._loaded(name, self._clock() - begun)
         self._set(name, phase=Phase.READY, since=self._clock(), used=self._clock(), retry_at=0.0)
@@ -297,6 +308,9 @@ class Loop:
         self._metrics.failures.labels(name).inc()
         self._set(name, phase=Phase.STOPPING, since=self._clock(), retry_at=self._clock() + delay)
         self.settle()
+        self.words[name] = await self._control.words(self.backends[name])
+        if self.words[name]:
+            log.warning("%s said last:\n%s", name, self.words[name])
         await self._end(name)
         self._set(name, phase=Phase.FAILED, since=self._clock(), retry_at=self._clock() + delay)
         self.settle()
@@ -375,14 +389,11 @@ def _server(backend: Backend) -> Server:
     )
 
 
-def _queue(route: str, waiting: Waiting) -> Queue:
-    head = waiting.head()
-    if head is None:
-        return Queue(route=route, servers=waiting.servers)
+def _queue(route: str, waiting: Waiting, head: Ticket) -> Queue:
     return Queue(
         route=route,
         servers=waiting.servers,
-        waiting=max(1, len(waiting)),
+        waiting=len(waiting),
         head=(head.priority, head.number),
         arrived=head.arrived,
     )

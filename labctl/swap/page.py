@@ -34,8 +34,8 @@ async def show(send: Send, path: str) -> None:
     await answer(send, 200, content, headers)
 
 
-def state(loop: Loop) -> dict[str, Any]:
-    """Return servers, cards and queue as the dashboard shows them. Seconds and bytes."""
+def state(loop: Loop, *, admin: bool) -> dict[str, Any]:
+    """Return servers, cards and queue as the dashboard shows them. Seconds and bytes; logs only to an ``admin``."""
     view = loop.view()
     free = view.free()
     cards = [
@@ -44,7 +44,10 @@ def state(loop: Loop) -> dict[str, Any]:
     ]
     return {
         "cards": cards,
-        "servers": [_server(loop, name, view.now) for name in loop.servers],
+        "servers": [
+            {**_server(loop, name, view.now), "last_words": loop.words.get(name, "") if admin else ""}
+            for name in loop.servers
+        ],
         "queue": {"length": loop.queued, "capacity": loop.config.queue},
         "waiting": {q.route: q.waiting for q in view.queues if q.waiting},
     }

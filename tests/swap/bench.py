@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,6 +42,8 @@ class Bench:
     names: tuple[str, ...]
     ports: dict[str, int]
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    commands: Mapping[str, str] = field(default_factory=dict)
+    context: int = 2048
     url: str = ""
 
     @property
@@ -79,13 +81,21 @@ class Bench:
         up = {"RUNNING", "STARTING", "STOPPING"}
         return {p["name"] for p in self.call("getAllProcessInfo") if p["statename"] in up}
 
-    def gateway(self, config: Mapping[str, Any]) -> subprocess.Popen[bytes]:
-        """Start a gateway and wait until it answers."""
+    def gateway(self, config: Mapping[str, Any], *, before: str = "", files: int = 0) -> subprocess.Popen[bytes]:
+        """Start a gateway and wait until it answers.
+
+        Args:
+            config: what it is told.
+            before: Python that its process runs first, to be given another clock or less patience.
+            files: files that it may open unless it asks for more.
+        """
         path = self.folder / "gateway.json"
         path.write_text(json.dumps(config))
-        command = [sys.executable, "-m", "labctl.swap", "--config", str(path)]
+        program = f"{before}\nimport sys\nfrom labctl.swap.__main__ import main\nsys.exit(main())"
+        command = [sys.executable, "-c", program, "--config", str(path)]
+        few = ["prlimit", f"--nofile={files}:8192"] if files else []
         with (self.folder / "gateway.log").open("ab") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log)
+            process = subprocess.Popen([*few, *command], stdout=log, stderr=log)
         self.processes.append(process)
         self.url = f"http://127.0.0.1:{config['port']}"
         wait_for(f"{self.url}/health", process)
@@ -94,6 +104,14 @@ class Bench:
     def log(self) -> str:
         """Return what gateways have said."""
         return (self.folder / "gateway.log").read_text()
+
+    def reset(self) -> None:
+        """End every gateway and every server."""
+        for process in self.processes:
+            process.kill()
+            process.wait(30)
+        self.processes.clear()
+        self.call("stopAllProcesses")
 
     def ask(self, model: str, client: httpx.Client | None = None, **more: Any) -> str:
         """Ask for a chat answer and return it."""
@@ -124,13 +142,30 @@ def wait_for(url: str, process: subprocess.Popen[bytes], patience: float = PATIE
 
 
 @contextmanager
-def bench(names: Sequence[str], *, autostart: Sequence[str] = (), broken: Sequence[str] = ()) -> Iterator[Bench]:
-    """Give a bench with a server for each name; ``broken`` ones have no model file and end at once."""
+def bench(
+    names: Sequence[str],
+    *,
+    autostart: Sequence[str] = (),
+    broken: Sequence[str] = (),
+    commands: Mapping[str, str] | None = None,
+    models: Mapping[str, bytes] | None = None,
+    context: int = 2048,
+) -> Iterator[Bench]:
+    """Give a bench with a server for each name.
+
+    Args:
+        names: the servers; each says its own name.
+        autostart: those that run from the start.
+        broken: those without a model file: they end at once.
+        commands: a shell's command for a name; in it ``{server}`` is the usual one, ``{port}`` its port.
+        context: tokens of both slots of a server together.
+        models: model files that say something else.
+    """
     folder = Path(tempfile.mkdtemp(prefix="swap", dir="/tmp"))
-    it = Bench(folder, tuple(names), {name: free_port() for name in names})
+    it = Bench(folder, tuple(names), {name: free_port() for name in names}, commands=commands or {}, context=context)
     for name in names:
         if name not in broken:
-            (folder / f"{name}.gguf").write_bytes(scripted(sentence(name)))
+            (folder / f"{name}.gguf").write_bytes((models or {}).get(name) or scripted(sentence(name)))
     (folder / "supervisord.conf").write_text(_conf(it, autostart))
     daemon = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "supervisor.supervisord", "-n", "-c", str(folder / "supervisord.conf")],
@@ -173,13 +208,19 @@ def _conf(it: Bench, autostart: Sequence[str]) -> str:
         },
     }
     for name in it.names:
-        flags = f"--model {it.folder}/{name}.gguf --host 127.0.0.1 --port {it.ports[name]} --parallel 2 --ctx-size 2048"
+        flags = (
+            f"--model {it.folder}/{name}.gguf --host 127.0.0.1 --port {it.ports[name]} --parallel 2 --ctx-size 65536"
+        )
+        usual = f"{sys.executable} -m labctl.embedded.llama_server {flags} --ctx-size {it.context}"
+        other = it.commands.get(name, "").format(server=usual, port=it.ports[name], python=sys.executable)
         sections[f"program:{name}"] = {
-            "command": f"{sys.executable} -m labctl.embedded.llama_server {flags}",
+            "command": f"sh -c {shlex.quote(other)}" if other else usual,
             "autostart": str(name in autostart).lower(),
             "autorestart": "false",
             "startsecs": "0",
-            "stopwaitsecs": "20",
+            "stopwaitsecs": "20" if not other else "1",
+            "stopasgroup": "true",
+            "killasgroup": "true",
             "redirect_stderr": "true",
             "stdout_logfile": str(it.folder / f"{name}.log"),
         }
@@ -190,20 +231,22 @@ class Observer:
     """Looks from the outside, again and again, at how many servers have a process at the same time."""
 
     def __init__(self, it: Bench) -> None:
-        self._bench, self.most, self.seen = it, 0, set[frozenset[str]]()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._socket = it.socket
+        self.seen: set[frozenset[str]] = set()
 
-    def _look(self) -> None:
-        while not self._stop.wait(0.02):
-            now = frozenset(self._bench.running())
-            self.seen.add(now)
-            self.most = max(self.most, len(now))
+    @property
+    def most(self) -> int:
+        """The largest number of servers that were there at once."""
+        return max((len(names) for names in self.seen), default=0)
 
     def __enter__(self) -> Observer:
-        self._thread.start()
+        command = [sys.executable, "-m", "tests.swap.observer", self._socket]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"looking\n"
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        said, _nothing = self._process.communicate(timeout=30)
+        assert self._process.returncode == 0
+        self.seen = {frozenset(names) for names in json.loads(said)}
