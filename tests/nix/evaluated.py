@@ -13,11 +13,11 @@ from typing import Any
 
 from labctl.emit import nix
 from labctl.emit.nix import Lambda, PathRef, Ref
-from labctl.targets.nixos.options import Problem, check
+from labctl.targets.nixos.options import Problem, check, table
 from tests.nix import real_nix
 
 STUB = Path(__file__).parent / "stub"
-_NAMED = re.compile(r"\b(pkgs|config)((?:\.[A-Za-z_][A-Za-z0-9_'-]*)+)")
+_NAMED = re.compile(r"(?<![.\w-])(pkgs|config)((?:\.[A-Za-z_][A-Za-z0-9_'-]*)+)")
 
 
 def definitions(flake: Path) -> Mapping[str, Mapping[str, Any]]:
@@ -38,6 +38,23 @@ def definitions(flake: Path) -> Mapping[str, Mapping[str, Any]]:
 def problems(flake: Path, release: str) -> Mapping[str, list[Problem]]:
     """Return what labctl's table refuses of each host's definitions in a release."""
     return {host: list(check(of, release)) for host, of in definitions(flake).items()}
+
+
+def unknown_reads(flake: Path) -> list[str]:
+    """Return what modules read of ``config`` that is no option of the table and below none."""
+    return [".".join(path) for path in _names(sorted(flake.rglob("*.nix")))["config"] if not _is_option(path)]
+
+
+def _is_option(path: Iterable[str]) -> bool:
+    node = table.tree()
+    for name in path:
+        if node.option is not None and node.child(name) is None:
+            return node.option.type.name in {"anything", "free", "attrsOf", "package"}
+        below = node.child(name)
+        if below is None:
+            return False
+        node = below
+    return True
 
 
 def _names(files: Iterable[Path]) -> dict[str, list[list[str]]]:
