@@ -11,14 +11,14 @@ from dataclasses import field
 from types import MappingProxyType
 from typing import Any, Final, Protocol, cast
 
-from labctl.diagnostics import Diagnostic
+from labctl.diagnostics import Diagnostic, DocPath
 from labctl.model.gateway import GatewayBlock
 from labctl.placed import DatabaseLink, PlacedHost, ServiceLink
 from labctl.values import dataclass
 from labctl.workload import Control, Endpoint, Probe, Workload
 
 WORKLOAD: Final = "gateway"
-"""The name of a gateway's workload: a lab has one gateway."""
+"""The name of the gateway's workload: a lab has one, and behind it such as swap, named for their hosts."""
 
 GATEWAYS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -31,10 +31,17 @@ GATEWAYS: Final[Mapping[str, str]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Linked:
-    """An endpoint, and where the gateway reaches its server: ``http://ash:8080``, without ``/v1``."""
+    """An endpoint, and where the gateway reaches its server: ``http://ash:8080``, without ``/v1``.
+
+    Attributes:
+        by_name: another gateway is there, which knows the server by its public names.
+        key: name of the secret that opens that one, None when it asks for none.
+    """
 
     endpoint: Endpoint
     base_url: str
+    by_name: bool = False
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +115,7 @@ class GatewayAsk:
     """All that a gateway is told.
 
     Attributes:
-        lab: the lab's name.
+        lab: the lab's name; name: what its workload is called; origin: the part of lab.yaml that asks for it.
         host: where it runs.
         options: its block of lab.yaml, an instance of its ``options`` type.
         endpoints: what it may send requests to, in the order of lab.yaml.
@@ -128,6 +135,8 @@ class GatewayAsk:
     bind: str
     image: str
     probe: Probe
+    name: str = WORKLOAD
+    origin: DocPath = ("gateway",)
     database: DatabaseLink | None = None
     cards: Mapping[str, Card] = field(default_factory=dict)
     residents: Mapping[str, Resident] = field(default_factory=dict)

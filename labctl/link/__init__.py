@@ -1,7 +1,7 @@
 """Linking: who reaches whom at which address. Services and the gateway are planned here, once servers are known.
 
-In this order: where every service is (``sites``), the gateway (``gateway``), the services (``services``), and who calls
-whom (``callers``). Addresses are decided in ``address`` alone.
+In this order: where every service is (``sites``), the gateway (``gateway``) after those behind it (``swappers``), the
+services (``services``), and who calls whom (``callers``). Addresses are decided in ``address`` alone.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from labctl.diagnostics import Diagnostic
 from labctl.link.address import Networks
+from labctl.link.asks import Surroundings
 from labctl.link.callers import with_callers
 from labctl.link.gateway import GatewayPlan, called, plan_gateway
 from labctl.link.residents import plan_residents
@@ -44,9 +45,13 @@ def link(
     """
     sites = plan_sites(placed, networks, called(placed), problems)
     offered = plan_residents(placed, servers, controls)
-    gateway = plan_gateway(placed, servers, endpoints, sites, networks, offered, problems)
+    at = {w.name: w for w in servers}
+    ports = {e: at[e.workload].port(e.port) for e in endpoints}
+    around = Surroundings(placed=placed, networks=networks, sites=sites, offered=offered, ports=ports)
+    gateway = plan_gateway(around, servers, problems)
     children = {w.name for w in gateway.children} if gateway else set()
-    first = (*(w for w in servers if w.name not in children), *(gateway.workloads if gateway else ()))
+    own = (*gateway.workloads, *(s.workload for s in gateway.swappers)) if gateway else ()
+    first = (*(w for w in servers if w.name not in children), *own)
     known = Known(placed=placed, networks=networks, sites=sites, gateway=gateway, endpoints=tuple(endpoints))
     planned = plan_services(known, first, problems)
     workloads = (*first, *(w for some in planned.values() for w in some))

@@ -51,7 +51,9 @@ def _of_gateway(
             yield main, site.name
         if site.name == database:
             yield from ((task, site.name) for task in tasks)
-    yield from ((main, e.workload) for e in endpoints)
+    through = {name: swapper.workload.name for swapper in plan.swappers for name in swapper.behind}
+    yield from ((main, through.get(e.workload, e.workload)) for e in endpoints)
+    yield from ((swapper.workload.name, name) for swapper in plan.swappers for name in swapper.around)
 
 
 def _of_services(

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from labctl.diagnostics import Diagnostic, DocPath
-from labctl.gateways import Children, Client, Gateway, GatewayAsk, Linked
+from labctl.gateways import Children, Gateway, GatewayAsk
 from labctl.gateways import load as load_gateway
 from labctl.link.address import ANYWHERE, Networks, address_of, in_url, reachable
-from labctl.link.residents import Residents, children_of
-from labctl.link.sites import Site, image_of
+from labctl.link.asks import Surroundings, clients_of, make_ask
+from labctl.link.residents import children_of
+from labctl.link.sites import Site
+from labctl.link.swappers import Swapper, plan_swappers, through
 from labctl.model.gateway import GatewayBlock
 from labctl.placed import DatabaseLink, GatewayLink, PlacedHost
 from labctl.resolve.lab import PlacedLab
 from labctl.services import Access, ServiceAsk
 from labctl.values import dataclass
-from labctl.workload import Endpoint, Port, SecretRef, Task, Workload
+from labctl.workload import Endpoint, SecretRef, Task, Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,8 @@ class GatewayPlan:
     """The gateway first, then its tasks."""
     children: tuple[Workload, ...] = ()
     """Servers that it runs itself, so that nobody else does."""
+    swappers: tuple[Swapper, ...] = ()
+    """Gateways behind it that load the servers of their hosts."""
 
 
 def gateway_of(placed: PlacedLab) -> tuple[Gateway, GatewayBlock] | None:
@@ -51,70 +55,61 @@ def called(placed: PlacedLab) -> frozenset[str]:
     return frozenset({*gateway.calls, *([database] if database else [])})
 
 
-def plan_gateway(
-    placed: PlacedLab,
-    workloads: Sequence[Workload],
-    endpoints: Sequence[Endpoint],
-    sites: Sequence[Site],
-    networks: Networks,
-    offered: Residents,
-    problems: list[Diagnostic],
-) -> GatewayPlan | None:
+def plan_gateway(around: Surroundings, workloads: Sequence[Workload], problems: list[Diagnostic]) -> GatewayPlan | None:
     """Return the gateway with every endpoint linked; None when there is none or something is wrong with it."""
-    block, host_name = placed.lab.gateway, placed.lab.gateway_host
-    if block is None or host_name is None:
+    found, host_name = gateway_of(around.placed), around.placed.lab.gateway_host
+    if found is None or host_name is None:
         return None
-    gateway, host = load_gateway(block.engine), placed.hosts[host_name]
-    databases = tuple(s.name for s in sites if "postgres" in s.ports)
-    found = list(gateway.check(block, endpoints, databases))
-    problems.extend(found)
-    if any(p.is_error for p in found):
+    gateway, block = found
+    host = around.placed.hosts[host_name]
+    databases = tuple(s.name for s in around.sites if "postgres" in s.ports)
+    if _are_errors(gateway.check(block, around.ports, databases), problems):
         return None
-    servers = {w.name: w for w in workloads}
-    ports = {e: servers[e.workload].port(e.port) for e in endpoints}
-    database = next((s for s in sites if s.name == gateway.database(block)), None)
-    children = children_of(placed, offered, workloads, host) if block.parent else Children()
-    problems.extend(_unreachable(placed, host, ports, database, networks))
+    database = next((s for s in around.sites if s.name == gateway.database(block)), None)
+    swappers = plan_swappers(around, problems)
+    by_server = {name: swapper for swapper in swappers for name in swapper.behind}
+    children = children_of(around.placed, around.offered, workloads, host) if block.parent else Children()
+    problems.extend(_unreachable(around, host, by_server, database))
     if block.swaps:
-        problems.extend(offered.out_of_hand(host, children))
-    image, probe = image_of(placed.lab, block.engine)
-    ask = GatewayAsk(
-        lab=placed.lab.name,
-        host=host,
-        options=block,
-        endpoints=tuple(_link(placed, e, port, host, networks) for e, port in ports.items()),
-        port=block.port,
+        problems.extend(around.offered.out_of_hand(host, around.offered.residents.keys() - children.servers.keys()))
+    ask = make_ask(
+        around,
+        block,
+        host,
+        [through(around, by_server, endpoint, host) for endpoint in around.ports],
         bind=block.bind or host.bind,
-        image=block.image or image,
-        probe=probe,
-        database=database_link(database, host, networks) if database else None,
-        cards=offered.cards,
-        residents=offered.of(host),
+        database=database_link(database, host, around.networks) if database else None,
         children=children,
-        services=tuple(s.seen_by(host, networks) for s in sites),
-        clients=clients(sites),
+        clients=clients_of(around.sites),
     )
-    found = list(gateway.objections(ask))
-    problems.extend(found)
-    if any(p.is_error for p in found):
+    if _are_errors(gateway.objections(ask), problems):
         return None
     made = gateway.workloads(ask)
-    address = host.address if ask.bind in ANYWHERE else ask.bind
-    pages = next((h.places.pages for h in placed.hosts.values() if h.network == host.network and h.places.pages), None)
-    named = pages.format(made[0].name) if pages and "http" in made[0].public else None
-    url = named or f"http://{in_url(address)}:{block.port}"
-    own = tuple(children.servers.values())
-    return GatewayPlan(host=host_name, url=url, key=gateway.master_key(block), workloads=made, children=own)
-
-
-def clients(sites: Iterable[Site]) -> tuple[Client, ...]:
-    """Return the services that want a key of the gateway, by name."""
-    found = [(s, s.service.client(s.part.options)) for s in sites]
-    return tuple(
-        Client(name=s.name, secret=wanted[1], metrics=wanted[0] is Access.METRICS)
-        for s, wanted in sorted(found, key=lambda pair: pair[0].name)
-        if wanted is not None
+    return GatewayPlan(
+        host=host_name,
+        url=_page(around.placed, host, made[0]) or _url(host, ask),
+        key=gateway.master_key(block),
+        workloads=made,
+        children=tuple(children.servers.values()),
+        swappers=swappers,
     )
+
+
+def _are_errors(found: Iterable[Diagnostic], problems: list[Diagnostic]) -> bool:
+    """Add problems to the others; return whether there is an error among them."""
+    new = list(found)
+    problems.extend(new)
+    return any(p.is_error for p in new)
+
+
+def _page(placed: PlacedLab, host: PlacedHost, main: Workload) -> str | None:
+    """Return where people reach the gateway by a host name, None when they do not."""
+    pages = next((h.places.pages for h in placed.hosts.values() if h.network == host.network and h.places.pages), None)
+    return pages.format(main.name) if pages and "http" in main.public else None
+
+
+def _url(host: PlacedHost, ask: GatewayAsk) -> str:
+    return f"http://{in_url(host.address if ask.bind in ANYWHERE else ask.bind)}:{ask.port}"
 
 
 def gateway_link(
@@ -149,24 +144,16 @@ def database_link(site: Site, user: PlacedHost, networks: Networks) -> DatabaseL
     return site.service.database(ask, host, int(number), same_host=site.host.name == user.name)
 
 
-def _link(placed: PlacedLab, endpoint: Endpoint, port: Port, user: PlacedHost, networks: Networks) -> Linked:
-    provider = placed.hosts[endpoint.host]
-    address = address_of(networks, provider, endpoint.workload, port, user)
-    return Linked(endpoint, f"http://{address or f'{in_url(provider.address)}:{port.published}'}")
-
-
 def _unreachable(
-    placed: PlacedLab,
-    user: PlacedHost,
-    ports: Mapping[Endpoint, Port],
-    database: Site | None,
-    networks: Networks,
+    around: Surroundings, user: PlacedHost, swappers: Mapping[str, Swapper], database: Site | None
 ) -> Iterator[Diagnostic]:
     """Yield a problem for each host whose servers, and each service that, the gateway's host cannot reach."""
     hosts: set[str] = set()
-    for endpoint, port in ports.items():
-        provider = placed.hosts[endpoint.host]
-        if address_of(networks, provider, endpoint.workload, port, user) is None and provider.name not in hosts:
+    for endpoint, port in around.ports.items():
+        provider = around.placed.hosts[endpoint.host]
+        asked = swappers[endpoint.workload].workload if endpoint.workload in swappers else None
+        name, at = (asked.name, asked.port()) if asked else (endpoint.workload, port)
+        if address_of(around.networks, provider, name, at, user) is None and provider.name not in hosts:
             hosts.add(provider.name)
             yield _cut_off(f"the servers of host `{provider.name}`", ("hosts", provider.name), user)
     if database is not None and not reachable(database.host, database.ports["postgres"].bind, user):

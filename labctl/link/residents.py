@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from labctl.diagnostics import Diagnostic
@@ -29,10 +29,10 @@ class Residents:
             for name, found in self.residents.items()
         }
 
-    def out_of_hand(self, host: PlacedHost, children: Children) -> Iterator[Diagnostic]:
-        """Yield a problem for each on-demand server that a gateway on ``host`` cannot start."""
+    def out_of_hand(self, host: PlacedHost, names: Collection[str]) -> Iterator[Diagnostic]:
+        """Yield a problem for each of some on-demand servers that a gateway on ``host`` cannot start."""
         for name, found in self.of(host).items():
-            if not found.always and found.control is None and name not in children.servers:
+            if name in names and not found.always and found.control is None:
                 server = self.servers[name]
                 yield Diagnostic(
                     code="LAB220",

@@ -137,12 +137,12 @@ def _groups(lab: Lab) -> Iterator[Diagnostic]:
 
 def _swapped(lab: Lab, name: str, group: Group) -> Iterator[Diagnostic]:
     """A gateway that swaps has to be there, and nobody else may start what it swaps."""
-    if lab.gateway is None or not lab.gateway.swaps:
+    if lab.gateway is None or not (lab.gateway.swaps or lab.gateway.swapper):
         yield Diagnostic(
             code="LAB221",
             summary=f"nobody swaps the deployments of group `{name}`",
             path=("groups", name, "swap"),
-            hint="give the lab `gateway: {engine: builtin}`, or let one of them run: `exclusive:`",
+            hint=f"{_swapping(lab)}, or let one of them run: `exclusive:`",
         )
     for i, member in enumerate(group.swap):
         if member in lab.deployments and lab.deployments[member].start == "always":
@@ -154,9 +154,17 @@ def _swapped(lab: Lab, name: str, group: Group) -> Iterator[Diagnostic]:
             )
 
 
+def _swapping(lab: Lab) -> str:
+    if lab.gateway is not None and "swap" in type(lab.gateway).model_fields:
+        return "add `swap: {}` to the gateway: then labctl's own swaps behind it"
+    return "give the lab `gateway: {engine: builtin}`"
+
+
 def _workload_names(lab: Lab) -> Iterator[Diagnostic]:
     """Deployments, services and the gateway become workloads: their names must not meet on one host."""
     taken: dict[str, DocPath] = {"gateway": ("gateway",)} if lab.gateway else {}
+    if lab.gateway and lab.gateway.swapper:
+        taken |= {f"gateway-{host}": ("gateway", "swap") for host in lab.hosts}
     for axis, names in (("deployments", lab.deployments), ("services", lab.services)):
         yield from _collisions(axis, names, taken)
 

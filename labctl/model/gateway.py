@@ -16,7 +16,7 @@ class GatewayBlock(Block):
     swaps: ClassVar[bool] = False
     """Whether it starts and stops servers as they are asked for."""
     parent: ClassVar[bool] = False
-    """Whether it does so by running on-demand servers of its own host as its children, so that nobody else runs them."""
+    """Whether it does so by running on-demand servers of its own host as its children, and nobody else runs them."""
 
     engine: Annotated[str, Field(description="the gateway program", examples=["litellm"])]
     host: Annotated[Name | None, Field(description="where it runs; may be left out in a lab of one host")] = None
@@ -27,3 +27,8 @@ class GatewayBlock(Block):
     )
     memory_limit: Size | None = None
     extra: Annotated[dict[str, dict[str, Any]], Field(description="per target, merged last into what it renders")] = {}
+
+    @property
+    def swapper(self) -> GatewayBlock | None:
+        """The gateway that swaps behind this one, on each host with on-demand servers; None for none."""
+        return None

@@ -161,11 +161,18 @@ class _Resolver:
             target = self.targets[slot.host.name]
             by_name = target.by_name if target is not None else True
             runtimes.append(runtime)
-            linked, gateway = self._gateway_is_rendered(), self.hosts.get(self.lab.gateway_host or "")
+            linked, gateway = self._gateway_is_rendered(), self._asked_by(name, slot.host)
             reaches.append(reach(slot.host, gateway, spec, runtime, by_name=by_name, linked=linked))
         self.problems.extend(limit_problems(name, spec, len(slots)))
         if not refused:
             yield from make_servers(self.lab, name, slots, runtimes, self.models, reaches)
+
+    def _asked_by(self, name: str, host: PlacedHost) -> PlacedHost | None:
+        """Return the host of the gateway that asks a deployment's servers: one that swaps is beside them."""
+        block, turn = self.lab.gateway, membership(self.lab, name)
+        if block is not None and block.swapper is not None and not turn.runs and turn.turns is None:
+            return host
+        return self.hosts.get(self.lab.gateway_host or "")
 
     def _gateway_is_rendered(self) -> bool:
         from labctl.gateways import GATEWAYS  # noqa: PLC0415 - a registry

@@ -59,7 +59,7 @@ class Builtin:
         """Return the gateway."""
         options: BuiltinBlock = ask.options
         workload = Workload(
-            name=WORKLOAD,
+            name=ask.name,
             host=ask.host.name,
             forms=(_container(ask), _native(ask), _by_itself(ask)),
             product="labctl",
@@ -71,7 +71,7 @@ class Builtin:
             controls=tuple(sorted(name for name, server in ask.residents.items() if server.control)),
             public=("http",),
             metrics=Metrics(kind="labctl", path="/metrics", keyed=options.keys.master is not None),
-            origin=("gateway",),
+            origin=ask.origin,
             extra=options.extra,
             description="labctl's gateway and dashboard",
         )

@@ -10,7 +10,7 @@ from labctl.emit import yaml
 from labctl.gateways import WORKLOAD, GatewayAsk
 from labctl.gateways.litellm import tasks
 from labctl.gateways.litellm.check import problems
-from labctl.gateways.litellm.config import AUTH_MODULE, MASTER_KEY, build, route_secrets, traces
+from labctl.gateways.litellm.config import AUTH_MODULE, MASTER_KEY, SWAP_KEY, build, route_secrets, traces
 from labctl.gateways.litellm.options import LiteLLMBlock
 from labctl.workload import (
     ConfigFile,
@@ -131,6 +131,8 @@ def _environment(ask: GatewayAsk) -> dict[str, EnvValue]:
         env |= {"DISABLE_SCHEMA_UPDATE": "true"}
     else:
         env |= tasks.client_keys(ask)
+    if options.swap and options.swap.key:
+        env |= {SWAP_KEY: _secret(options.swap.key)}
     for name, route in options.routes.items():
         secrets = {**({"api_key": route.key} if route.key else {}), **route.secrets}
         env |= {variable: _secret(secrets[p]) for p, variable in route_secrets(name, route).items()}

@@ -19,6 +19,7 @@ Six things the documentation does not say, read in the source of 1.106.2 and cov
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from labctl.gateways import GatewayAsk, Linked
@@ -29,6 +30,7 @@ from labctl.workload import ApiFlavour, Endpoint, Task
 Values = dict[str, Any]
 
 MASTER_KEY: Final = "LITELLM_MASTER_KEY"
+SWAP_KEY: Final = "LABCTL_SWAP_KEY"
 AUTH_MODULE: Final = "labctl_auth"
 """Checks the key when there is no database; LiteLLM looks for it beside config.yaml."""
 MODES: Final[Mapping[Task, str]] = {
@@ -100,7 +102,7 @@ def _local_models(groups: Groups, options: LiteLLMBlock) -> Iterable[Values]:
             info = _model_info(_identity(name, link.endpoint, taken), link.endpoint, options, alone=alone)
             if rpm or tpm or parallel:
                 info["allowed_fails_policy"] = {"RateLimitErrorAllowedFails": _ENDLESS}
-            params = _given(_parameters(link, options) | limited)
+            params = _given(_parameters(name, link, options) | limited)
             yield {"model_name": name, "litellm_params": params, "model_info": info}
 
 
@@ -112,13 +114,15 @@ def _identity(name: str, endpoint: Endpoint, taken: set[str]) -> str:
     return identity
 
 
-def _parameters(link: Linked, options: LiteLLMBlock) -> Values:
-    endpoint = link.endpoint
+def _parameters(name: str, link: Linked, options: LiteLLMBlock) -> Values:
+    endpoint = replace(link.endpoint, flavour=ApiFlavour.OPENAI, backend_model=name) if link.by_name else link.endpoint
     prefix = _provider(endpoint)
     params: Values = {"model": f"{prefix}/{endpoint.backend_model}"}
     params["api_base"] = link.base_url if endpoint.flavour is ApiFlavour.OLLAMA else f"{link.base_url}/v1"
     if prefix in {"openai", "text-completion-openai"}:
         params["api_key"] = _NO_KEY
+    if link.key:
+        params["api_key"] = f"os.environ/{SWAP_KEY}"
     if endpoint.task is Task.EMBED:
         params["encoding_format"] = "float"
     params["timeout"] = endpoint.timeout

@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from labctl.model.base import Block, Duration, Name, Positive, PublicName, Rate, SecretName
-from labctl.model.fields import OneOrMany
+from labctl.gateways.builtin.options import BuiltinBlock, Queue
+from labctl.gateways.builtin.options import Keys as BuiltinKeys
+from labctl.model.base import Block, Duration, Name, PortNumber, Positive, PublicName, Rate, SecretName, Size
+from labctl.model.fields import ImageName, OneOrMany
 from labctl.model.gateway import GatewayBlock
 
 Callback = Literal["prometheus", "langfuse", "langfuse_otel", "otel", "arize_phoenix"]
@@ -98,6 +100,21 @@ class PassThrough(Block):
     auth: Annotated[bool, Field(description="ask for a key")] = True
 
 
+class Swap(Block):
+    """labctl's own gateway behind LiteLLM, one on each host with on-demand deployments: it loads what is asked for."""
+
+    port: Annotated[PortNumber, Field(description="its port on each of these hosts")] = 8888
+    key: Annotated[SecretName | None, Field(description="secret that opens it; default: nobody is asked")] = None
+    queue: Queue = Queue()
+    pin: Annotated[tuple[Name, ...], Field(description="deployments that are loaded at the start and stay")] = ()
+    preload: Annotated[tuple[Name, ...], Field(description="deployments that are loaded at the start")] = ()
+    idle: Annotated[Duration | None, Field(description="unload on-demand models that nobody asked for so long")] = None
+    residency: Annotated[Duration, Field(description="shortest time that a model stays loaded")] = 0
+    image: Annotated[ImageName | None, Field(description="container image in place of the one labctl builds")] = None
+    memory_limit: Size | None = None
+    extra: Annotated[dict[str, dict[str, Any]], Field(description="per target, merged last into what it renders")] = {}
+
+
 class LiteLLMBlock(GatewayBlock):
     """A LiteLLM proxy."""
 
@@ -122,8 +139,21 @@ class LiteLLMBlock(GatewayBlock):
     pass_through: Annotated[tuple[PassThrough, ...], Field(description="paths handed on unchanged")] = ()
     callbacks: Annotated[tuple[Callback, ...], Field(description="where metrics and traces go")] = ()
     drop_params: Annotated[bool, Field(description="drop request parameters that a model does not know")] = True
+    swap: Annotated[
+        Swap | None, Field(description="swap on-demand deployments: labctl's own gateway, behind this one")
+    ] = None
     workers: Annotated[Positive, Field(description="processes")] = 1
     replicas: Annotated[Positive, Field(description="how many proxies run, where the target can run several")] = 1
     env: Annotated[dict[str, Plain], Field(description="further environment")] = {}
     secret_env: Annotated[dict[str, SecretName], Field(description="further environment whose values are secrets")] = {}
     config: Annotated[dict[str, Any], Field(description="merged last into LiteLLM's own config.yaml")] = {}
+
+    @property
+    def swapper(self) -> BuiltinBlock | None:
+        """Labctl's own gateway as a block of its own."""
+        if self.swap is None:
+            return None
+        given = {name: getattr(self.swap, name) for name in Swap.model_fields if name != "key"}
+        return BuiltinBlock.model_construct(
+            engine="builtin", keys=BuiltinKeys(master=self.swap.key), timeout=self.timeout, **given
+        )
