@@ -103,6 +103,7 @@ def _databases(ask: ServiceAsk, server: Workload) -> Workload:
         name=task_name(ask.name),
         host=ask.host.name,
         forms=(form,),
+        product="postgresql",
         env={
             "PGHOST": ask.name,
             "PGPORT": str(port.listen),

@@ -42,7 +42,8 @@ def test_the_matrix_is_whole() -> None:
 
 
 def data(engine: str, target: str, **keys: Any) -> dict[str, Any]:
-    hosts = {"box": {"target": target, "memory": "64 GiB", "gpus": ({"model": "RTX 3090"},)}}
+    host: dict[str, Any] = {"target": target, "memory": "64 GiB", "gpus": ({"model": "RTX 3090"},)}
+    hosts = {"box": host | ({"nixos": labs.MACHINE} if target == "nixos" else {})}
     spec = {"engine": engine, "on": {"host": "box", "gpus": (0,)}, **SPECS[engine], **keys}
     return labs.lab({"one": spec}, hosts)
 

@@ -25,6 +25,10 @@ MODELS: Mapping[str, Any] = {
 }
 
 
+MACHINE: Mapping[str, Any] = {"disk": "/dev/vda", "interface": "eth0"}
+"""A ``nixos`` block with all that a machine has to say of itself."""
+
+
 def box(*gpus: str, **keys: Any) -> dict[str, Any]:
     """Return a compose host with these cards."""
     cards = [{"model": name} for name in gpus]

@@ -30,6 +30,7 @@ ALL: dict[str, Any] = {
 def written(service: str, target: str) -> Any:
     """Render a lab of this service alone, on a host with a card that nothing uses."""
     host = plain.box("RTX 3090", target=target, address="10.0.0.1")
+    host |= {"nixos": plain.MACHINE} if target == "nixos" else {}
     data = plain.lab({}, {"box": host}, services={service: {"host": "box"}}, models={})
     return plain.written(data)
 

@@ -34,10 +34,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from labctl.artefact import File, Item, Manager, ModelFile, Unit
+from labctl.diagnostics import Diagnostic, LabctlError
 from labctl.placed import PlacedHost, Places
 from labctl.targets import shared
-from labctl.targets.nixos import check, folder, services, system, unit
-from labctl.targets.nixos.needs import needs, on_host
+from labctl.targets.nixos import check, folder, machine, services, system, unit
+from labctl.targets.nixos.needs import Needs, needs, on_host
 from labctl.targets.nixos.run import Ran
 from labctl.workload import Capability, Container, Control, Native, Workload
 
@@ -47,7 +48,7 @@ class Nixos:
 
     name = "nixos"
     by_name = False
-    accepts = frozenset(Capability) - {Capability.OWN_PYTHON, Capability.REPLICAS, Capability.ONCE}
+    accepts = frozenset(Capability) - {Capability.OWN_PYTHON, Capability.REPLICAS}
 
     def network(self, host: PlacedHost) -> str | None:  # noqa: ARG002 - part of the protocol
         """There is none: everything shares the host's ports."""
@@ -66,6 +67,18 @@ class Nixos:
             models=models or "/var/lib/labctl/models",
         )
 
+    def remarks(self, host: PlacedHost, workloads: Sequence[Workload]) -> Iterable[Diagnostic]:
+        """Return what the machine cannot be, and what is worth knowing about it."""
+        try:
+            _, asked = self._planned(host, workloads)
+        except LabctlError:  # said when it is rendered
+            asked = Needs()
+        return (*machine.problems(host, asked), *machine.warnings(host, asked))
+
+    def _planned(self, host: PlacedHost, workloads: Sequence[Workload]) -> tuple[list[Ran], Needs]:
+        of = services.ran(host, _formed(self, workloads))
+        return of, needs(host, [(r.run.workload, _as_run(r)) for r in of], [n for r in of for n in r.made.unfree])
+
     def render(
         self, host: PlacedHost, workloads: Sequence[Workload], models: Sequence[ModelFile | File]
     ) -> Iterable[Item]:
@@ -75,15 +88,14 @@ class Nixos:
             LabctlError: LAB080 for what NixOS cannot run, LAB084 for what it cannot be told, LAB230 and following for
                 what its modules cannot express.
         """
-        chosen = _formed(self, workloads)
-        of = services.ran(host, chosen)
-        asked = needs(host, [(r.run.workload, _as_run(r)) for r in of], [name for r in of for name in r.made.unfree])
+        of, asked = self._planned(host, workloads)
         body = services.module(of)
-        check.check_system(host, asked, of, body)
+        modules = system.modules(host, asked, body)
+        check.check(host, asked, of, modules)
         yield shared.root(host, Manager.NIXOS)
         yield from models
         files = [file for r in of for file in _files(r)]
-        yield from system.items(host, asked, body, files)
+        yield from system.items(host, asked, modules, files)
         for r in of:
             yield from r.artefacts
             yield _unit(r, models)

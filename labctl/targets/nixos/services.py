@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from labctl.artefact import Format
-from labctl.diagnostics import Diagnostic, LabctlError
+from labctl.diagnostics import Diagnostic, DocPath, LabctlError
 from labctl.placed import PlacedHost
 from labctl.targets import shared
 from labctl.targets.nixos import folder, program, secret, unit
@@ -14,8 +14,8 @@ from labctl.targets.nixos.container import container
 from labctl.targets.nixos.products import PRODUCTS, adapter
 from labctl.targets.nixos.release import release
 from labctl.targets.nixos.run import Made, Options, Ran, Run
-from labctl.targets.nixos.values import all_of, override, spread
-from labctl.workload import Container, Native, Workload
+from labctl.targets.nixos.values import all_of, enabled_first, override, spread
+from labctl.workload import Container, Native, Start, Workload
 
 _ONE_EACH = frozenset(PRODUCTS) - {"llama.cpp", "ollama", "labctl"}
 """Products whose module runs one instance, and that labctl has no other way to run."""
@@ -31,6 +31,7 @@ def ran(host: PlacedHost, chosen: Sequence[tuple[Workload, Container | Native]])
     siblings = {workload.name: workload for workload, _ in chosen}
     of = release(str((host.machine or {}).get("release", "26.05")))
     problems: list[Diagnostic] = [*_too_many(chosen, counts)]
+    refused: dict[DocPath, Sequence[Diagnostic]] = {}
     made: list[tuple[Run, Made]] = []
     for workload, form in chosen:
         alone = counts[workload.product] == 1
@@ -39,7 +40,8 @@ def ran(host: PlacedHost, chosen: Sequence[tuple[Workload, Container | Native]])
             with shared.spelling(workload):
                 made.append((run, _made(run)))
         except LabctlError as error:
-            problems.extend(error.diagnostics)
+            refused.setdefault(workload.origin, error.diagnostics)  # the tasks of what is refused are refused with it
+    problems += [problem for some in refused.values() for problem in some]
     problems += [problem for run, item in made for problem in _unreachable(run, item)]
     if problems:
         raise LabctlError(list(dict.fromkeys(problems)))
@@ -54,8 +56,8 @@ def _made(run: Run) -> Made:
     if found is not None:
         return found
     if isinstance(run.form, Container):
-        if run.form.build is not None:
-            raise LabctlError([_built(run)])
+        if run.form.build is not None or run.workload.start is Start.ONCE:
+            raise LabctlError([_built(run) if run.form.build else _task(run)])
         return container(run, run.form)
     return program.service(run, run.form, name=program.own_name(run.host, run.workload))
 
@@ -107,6 +109,15 @@ def _built(run: Run) -> Diagnostic:
     )
 
 
+def _task(run: Run) -> Diagnostic:
+    return Diagnostic(
+        code="LAB231",
+        summary=f"`{run.workload.name}` is a task in a container, and NixOS' containers are services that run on",
+        path=run.workload.origin or None,
+        hint="leave out what the task is for, or put it on a host with `target: compose` or `k3s`",
+    )
+
+
 def _unreachable(run: Run, made: Made) -> Iterable[Diagnostic]:
     """Yield a problem for a container that calls neighbours: their loopback addresses are not its own."""
     if not isinstance(made.form, Container) or made.module:
@@ -124,17 +135,9 @@ def _unreachable(run: Run, made: Made) -> Iterable[Diagnostic]:
 
 def module(of: Sequence[Ran]) -> Options:
     """Return the body of ``services.nix``."""
-    found = all_of(item.options for item in of)
-    if any(isinstance(item.made.form, Container) and not item.made.module for item in of):
-        found = {
-            "virtualisation": override({"oci-containers": {"backend": "docker"}}, _part(found, "virtualisation"))
-        } | {key: value for key, value in found.items() if key != "virtualisation"}
-    return found
-
-
-def _part(options: Options, key: str) -> Options:
-    value = options.get(key)
-    return value if isinstance(value, Mapping) else {}
+    docker: Options = {"virtualisation": {"oci-containers": {"backend": "docker"}}}
+    contained = any(isinstance(item.made.form, Container) and not item.made.module for item in of)
+    return enabled_first(all_of([*([docker] if contained else []), *(item.options for item in of)]))
 
 
 def file_path(host: PlacedHost, workload: Workload, name: str) -> str:

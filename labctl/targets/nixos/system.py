@@ -28,22 +28,28 @@ _MODULES: Final[Mapping[str, str]] = {
 }
 
 
+def modules(host: PlacedHost, needs: Needs, services: Options) -> dict[str, Options]:
+    """Return every module of the machine by its file's name; ``services`` are those of its workloads."""
+    found: dict[str, Options] = {name: body for name, body in machine.modules(host, needs).items() if body}
+    if services:
+        found["services.nix"] = services
+    return {"default.nix": _default(host, needs, sorted(found)), **found}
+
+
 def items(
-    host: PlacedHost, needs: Needs, services: Options, files: Sequence[File]
+    host: PlacedHost, needs: Needs, modules: Mapping[str, Options], files: Sequence[File]
 ) -> Iterator[File | SecretFile | Unit]:
     """Yield everything of the machine: its modules, ``files`` that they name, its secrets, and the system's unit."""
-    modules = {name: body for name, body in machine.modules(host, needs).items() if body}
-    if services:
-        modules["services.nix"] = services
-    modules = {"default.nix": _default(host, needs, sorted(modules)), **modules}
+    files = [*machine.files(host, needs), *files]
     texts = {name: nix.module(arguments(body), body) for name, body in modules.items()}
     written = [_file(host, folder.module(host, name), text) for name, text in texts.items()]
     written.append(_file(host, folder.flake(host), nix.module((), _flake(host, _uses(host)))))
     yield from written
     yield from files
-    secrets = list(machine.secrets(host))
+    secrets = list(machine.secrets(host, needs))
     yield from secrets
     yield _unit(host, [*written, *files], secrets)
+    yield from machine.units(host, needs, modules)
 
 
 def _uses(host: PlacedHost) -> list[str]:
@@ -72,6 +78,7 @@ def _default(host: PlacedHost, needs: Needs, modules: Iterable[str]) -> Options:
     body: dict[str, nix.Value] = {
         "imports": [nix.PathRef(f"./{name}") for name in modules],
         "networking": {"hostName": host.name},
+        "nix": {"settings": {"experimental-features": ["nix-command", "flakes"]}},
         "nixpkgs": given({"hostPlatform": SYSTEMS[host.arch], "config": _config(host, needs)}),
         "system": {
             "stateVersion": nix.Noted(

@@ -81,9 +81,12 @@ def _waiting(before: Sequence[Workload], units: Mapping[str, str]) -> str | None
     for neighbour in before:
         url = _health(neighbour)
         if url is not None:
-            asked = shell.words(systemd_unit.curl(systemd_unit.patience(neighbour), url))
+            words = systemd_unit.curl(systemd_unit.patience(neighbour), url)
+            again = words.index("--retry")
             lines.append(f"if systemctl is-active --quiet {shell.words([units[neighbour.name]])}; then")
-            lines.append(f"  {asked} || true")
+            lines.append(f"  {shell.words(words[:again])} \\")
+            lines.append(f"    {shell.words(words[again:-1])} \\")
+            lines.append(f"    {shell.words(words[-1:])} || true")
             lines.append("fi")
     return "\n".join([*lines, ""]) if lines else None
 

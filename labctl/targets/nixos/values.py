@@ -31,7 +31,7 @@ def spread(options: Mapping[str, object]) -> dict[str, nix.Value]:
 
 
 def merge(base: Mapping[str, nix.Value], over: Mapping[str, nix.Value]) -> dict[str, nix.Value]:
-    """Return both: mappings merge, lists are joined as NixOS joins them, of anything else ``over`` wins."""
+    """Return both: mappings merge, lists and scripts are joined as NixOS joins them, of anything else ``over`` wins."""
     return _laid(base, over, joined=True)
 
 
@@ -46,6 +46,8 @@ def _laid(base: Mapping[str, nix.Value], over: Mapping[str, nix.Value], *, joine
         old = merged.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
             merged[key] = _laid(old, value, joined=joined)
+        elif joined and key == "preStart" and isinstance(old, str) and isinstance(value, str):
+            merged[key] = old + value
         elif joined and isinstance(old, list | tuple) and isinstance(value, list | tuple):
             merged[key] = [*old, *(item for item in value if item not in old)]
         else:
@@ -67,6 +69,14 @@ def all_of(parts: Iterable[Mapping[str, nix.Value]]) -> dict[str, nix.Value]:
     for part in parts:
         found = merge(found, part)
     return found
+
+
+def enabled_first(options: Mapping[str, nix.Value]) -> dict[str, nix.Value]:
+    """Return options as one would write them: ``enable`` before everything else of a set."""
+    found: dict[str, nix.Value] = {}
+    for key, value in options.items():
+        found[key] = enabled_first(value) if isinstance(value, Mapping) else value
+    return {"enable": found.pop("enable"), **found} if "enable" in found else found
 
 
 def given(values: Mapping[str, nix.Value]) -> dict[str, nix.Value]:

@@ -64,14 +64,19 @@ def _merge(whole: dict[str, object], more: Mapping[str, object]) -> None:
             whole[key] = value
 
 
-def _inside(node: Node, value: Mapping[str, object], path: tuple[str, ...], release: str) -> Iterator[Problem]:
-    """Yield the problems of the attributes of a set."""
+def _inside(
+    node: Node, value: Mapping[str, object], path: tuple[str, ...], release: str, *, free: bool = False
+) -> Iterator[Problem]:
+    """Yield the problems of the attributes of a set; ``free``: in one that takes whatever it has no option for."""
+    free = free or _is_free(node)
     for name, inner in value.items():
         child = node.child(name)
         if child is not None:
-            yield from _at(child, inner, (*path, name), release)
-        elif node.option is None:
+            yield from _at(child, inner, (*path, name), release, free=free)
+        elif node.option is None and not free:
             yield _unknown(node, (*path, name), release)
+        elif node.option is None:
+            continue
         elif node.option.type.name == "attrsOf":
             yield from _value(node.option.type.of[0], inner, (*path, name), node.option)
     for name, child in node.inside.items():
@@ -86,7 +91,13 @@ def _inside(node: Node, value: Mapping[str, object], path: tuple[str, ...], rele
             yield _missing(needed, (*path, name))
 
 
-def _at(node: Node, value: object, path: tuple[str, ...], release: str) -> Iterator[Problem]:
+def _is_free(node: Node) -> bool:
+    """Whether a set is an option with a ``freeformType``: what is below it and not known is free, at any depth."""
+    wanted = node.option.type if node.option else None
+    return wanted is not None and wanted.name == "attrsOf" and wanted.of[0].name == "free"
+
+
+def _at(node: Node, value: object, path: tuple[str, ...], release: str, *, free: bool = False) -> Iterator[Problem]:
     """Yield the problems of one definition and of what is below it."""
     option = node.option
     if option is not None and not option.exists_in(release):
@@ -94,7 +105,7 @@ def _at(node: Node, value: object, path: tuple[str, ...], release: str) -> Itera
         return
     for each in types.definitions(value):
         if isinstance(each, Mapping) and _is_set(node):
-            yield from _inside(node, each, path, release)
+            yield from _inside(node, each, path, release, free=free)
         elif isinstance(each, list | tuple) and ITEM in node.inside:
             for number, item in enumerate(each):
                 yield from _at(node.inside[ITEM], item, (*path, str(number)), release)

@@ -25,8 +25,13 @@ _SETTINGS: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Variables of labctl's Grafana → section and key of its settings. All others stay variables of its service."""
 _HOME: Final = "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"
-_PUBLIC_KEY: Final = "SW2YcwTIb9zpOOhoPsMm"
-"""What Grafana takes where nobody says another one (grafana, conf/defaults.ini): everybody knows it."""
+_KEY_FILE: Final = "/var/lib/grafana/labctl-secret-key"
+_MAKE_KEY: Final = f"""\
+if [ ! -s {_KEY_FILE} ]; then
+  (umask 077 && head -c 32 /dev/urandom | base64 > {_KEY_FILE})
+fi
+"""
+"""Encrypts what Grafana keeps in its database, so it lies beside that; made once, on the machine."""
 
 
 def grafana(run: Run) -> Made:
@@ -35,18 +40,20 @@ def grafana(run: Run) -> Made:
     variables = shared.Environment.of(workload, workload.forms[0], {})
     named = {name: text for name, text in variables.plain.items() if name in _SETTINGS}
     rest = {name: text for name, text in variables.plain.items() if name not in _SETTINGS and name != _HOME}
+    makes_key = _makes_key(run, {*named, *variables.secret})
     port = workload.port()
     settings = all_of(
         [
             {"server": {"http_addr": port.bind, "http_port": port.published or port.listen}},
             *(_setting(name, _word(text)) for name, text in named.items()),
             *(_setting(name, f"$__env{{{name}}}") for name in variables.secret if name in _SETTINGS),
-            *_key(run, {*named, *variables.secret}),
+            _setting("GF_SECURITY_SECRET_KEY", f"$__file{{{_KEY_FILE}}}") if makes_key else {},
             *_home(workload, variables.plain),
         ]
     )
     unit: dict[str, nix.Value] = {
         "environment": rest,
+        "preStart": _MAKE_KEY if makes_key else None,
         "serviceConfig": given(
             {"EnvironmentFile": secret.place(run.host, f"{workload.name}.env") if variables.secret else None}
         ),
@@ -72,10 +79,9 @@ def _word(text: str) -> nix.Value:
     return {"true": True, "false": False}.get(text, text)
 
 
-def _key(run: Run, said: set[str]) -> Iterator[dict[str, nix.Value]]:
-    if run.release.grafana_secret_key and "GF_SECURITY_SECRET_KEY" not in said:
-        note = "Grafana's own, known to everybody; `secret_key` of the service in lab.yaml names a secret instead"
-        yield _setting("GF_SECURITY_SECRET_KEY", nix.Noted(_PUBLIC_KEY, note))
+def _makes_key(run: Run, said: set[str]) -> bool:
+    """Whether the machine makes Grafana's key itself: the release wants one, and lab.yaml names no secret."""
+    return run.release.grafana_secret_key and "GF_SECURITY_SECRET_KEY" not in said
 
 
 def _home(workload: Workload, plain: Mapping[str, str]) -> Iterator[dict[str, nix.Value]]:
