@@ -26,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, help="port to serve at, in place of the file's")
     parser.add_argument("--check", action="store_true", help="read the configuration and end")
     options = parser.parse_args(arguments)
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # nobody reads who wrote a line
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         config = read(options.config)

@@ -82,6 +82,12 @@ def next_step(view: View) -> Step | None:
     return None
 
 
+def at_once(servers: Iterable[Server]) -> Server | None:
+    """Return who answers a request for ``servers`` when nobody else waits: what ``next_step`` says then."""
+    free = [server for server in servers if server.phase is Phase.READY and server.busy < server.slots]
+    return min(free, key=lambda s: s.busy / s.slots, default=None)
+
+
 def wake_at(view: View) -> float | None:
     """Return when to look again although nothing happens: patience or a ttl runs out, a failed start may be retried."""
     return min((moment for moment in _moments(view) if moment > view.now), default=None)
@@ -107,9 +113,9 @@ def _send(view: View) -> Send | None:
     given_up: set[str] = set()
     for queue in view.order():
         ready = [view.servers[name] for name in queue.servers if view.servers[name].phase is Phase.READY]
-        free = [server for server in ready if server.busy < server.slots and server.name not in given_up]
-        if free:
-            return Send(queue.route, min(free, key=lambda s: s.busy / s.slots).name)
+        free = at_once(server for server in ready if server.name not in given_up)
+        if free is not None:
+            return Send(queue.route, free.name)
         if _impatient(view, queue) and not ready:
             given_up |= {s.name for name in queue.servers for s in cheapest_eviction(view, queue, view.servers[name])}
     return None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+Family = TypeVar("Family", Counter, Gauge, Histogram)
 
 _WAITS = (0.001, 0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600)
 
@@ -12,6 +16,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._children: dict[tuple[object, tuple[str, ...]], Any] = {}
         self.requests = Counter(
             "labctl_requests_total", "Requests answered", ["model", "server", "status"], registry=self.registry
         )
@@ -42,3 +47,11 @@ class Metrics:
         self.tokens = Counter(
             "labctl_tokens_total", "Tokens as servers report them", ["model", "kind"], registry=self.registry
         )
+
+    def child(self, family: Family, *values: str) -> Family:
+        """Return ``family.labels(*values)``. Finding it there takes longer than counting, so what was found is kept."""
+        key = (family, values)
+        found: Family | None = self._children.get(key)
+        if found is None:
+            found = self._children[key] = family.labels(*values)
+        return found

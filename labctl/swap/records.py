@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 import uuid
@@ -15,6 +16,9 @@ from labctl.swap.config import Key
 
 PREVIEW: Final = 80
 """Characters of a prompt that are shown where a lab wants to see them."""
+
+_OWN: Final = uuid.uuid4().hex[:20]
+_NUMBERS: Final = itertools.count(1)
 
 
 @dataclass(slots=True)
@@ -53,7 +57,7 @@ class Record:
 def begin(path: str, scope: Scope, headers: Mapping[bytes, bytes], key: Key) -> Record:
     """Return the record of a request that has come; its id is the client's own where that can be shown."""
     given = headers.get(b"x-request-id", b"").decode("latin-1")[:64]
-    known = given if given.isascii() and given.isprintable() and given else uuid.uuid4().hex
+    known = given if given.isascii() and given.isprintable() and given else f"{_OWN}{next(_NUMBERS):012x}"
     scope["id"] = known.encode()
     client = scope.get("client") or ("", 0)
     return Record(known, time.time(), path, "", client[0], key.name)
