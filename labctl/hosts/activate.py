@@ -8,7 +8,7 @@ from dataclasses import field
 from typing import Final
 from urllib.parse import urlsplit
 
-from labctl.artefact import Unit
+from labctl.artefact import SYSTEM, Manager, Unit
 from labctl.diagnostics import Diagnostic
 from labctl.hosts.base import HostError, LostError, Ref, Stopped, UnitManager
 from labctl.hosts.events import LogLine
@@ -55,9 +55,11 @@ def remove_units(work: Work) -> None:
         if ref is None or ref.record is None:
             continue
         with work.making(change):
-            work.managers[ref.record.manager].forget(ref)
+            work.manager(ref.record.manager).forget(ref)
             work.retired.add(ref.record.manager)
             work.save(forget_units(work.manifest, [change.name]))
+        if ref.id == SYSTEM and change.address in work.failed:
+            raise HostError(work.failed[change.address])  # what its services read must stay
 
 
 def close_projects(work: Work) -> None:
@@ -113,7 +115,7 @@ class _Run:
         for name in sorted({u.manager for u in units}):
             mine = [u for u in units if u.manager == name]
             try:
-                self.work.managers[name].begin([self.work.ref(u) for u in mine])
+                self.work.manager(name).begin([self.work.ref(u) for u in mine])
             except HostError as error:
                 for change in [c for c in self.changes if c.name in {u.name for u in mine}]:
                     self.work.fail(change, error.diagnostic)
@@ -124,6 +126,8 @@ class _Run:
             unit, old = self.work.units[change.name], self.work.old_ref(change.name)
             if old is None or old.record is None or old.record.check is None or not change.action.runs:
                 continue
+            if old.record.manager is Manager.NIXOS:
+                continue  # a new system stops what changes before it starts anything
             if unit.check is None or urlsplit(old.record.check).netloc != urlsplit(unit.check).netloc:
                 self.work.step()
                 self.work.managers[old.record.manager].stop(old)

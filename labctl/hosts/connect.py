@@ -54,10 +54,16 @@ class Connections:
         with self._lock:
             shell = self._shells.get(key)
             if shell is None or not shell.usable:
-                sudo = root.root == "/" if login.sudo is None else login.sudo
-                shell = SshShell(root.host, root.address, login, sudo=sudo, password=self._password)
-                self._shells[key] = shell
+                shell = self._shells[key] = self._made(root, shared=True)
             return shell
+
+    def fresh(self, root: HostRoot) -> SshShell:
+        """Return a shell that logs in anew, over no connection that there is. Whoever asks for it closes it."""
+        return self._made(root, shared=False)
+
+    def _made(self, root: HostRoot, *, shared: bool) -> SshShell:
+        sudo = root.root == "/" if root.login.sudo is None else root.login.sudo
+        return SshShell(root.host, root.address, root.login, sudo=sudo, password=self._password, shared=shared)
 
     def _password(self, host: str) -> str | None:
         return self.sudo_password(host)
@@ -116,6 +122,7 @@ _MANAGERS: Final[Mapping[str, tuple[str, str, Mapping[str, Any]]]] = {
     Manager.COMPOSE: ("labctl.hosts.compose", "ComposeManager", {}),
     Manager.SYSTEMD: ("labctl.hosts.systemd", "SystemdManager", {}),
     Manager.SYSTEMD_USER: ("labctl.hosts.systemd", "SystemdManager", {"user": True}),
+    Manager.NIXOS: ("labctl.hosts.nixos", "NixosManager", {}),
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import urlsplit
 
-from labctl.artefact import Manager, Unit
+from labctl.artefact import SYSTEM, Manager, Unit
 from labctl.diagnostics import Diagnostic
 from labctl.hosts.base import Emit, HostError, Ref, Site, UnitManager
 from labctl.hosts.events import Waiting
@@ -101,14 +101,14 @@ def refuse_taken_port(site: Site, manager: UnitManager, ref: Ref, unit: Unit) ->
 
 
 def ready(site: Site, unit: Unit, running: float) -> bool:
-    """Ask a running unit once. Without anything to ask, it has to have run for a moment."""
+    """Ask a running unit once. Without anything to ask, it has to have run for a moment; a system was confirmed."""
     timeout = unit.health.timeout if unit.health else 5
     if unit.check is not None:
         status = site.shell.probe(unit.check, timeout)
         return status is not None and 200 <= status < 300
     if unit.health is not None and unit.health.command and unit.manager is not Manager.COMPOSE:
         return site.shell.run(unit.health.command, timeout=timeout, cwd=site.folder).ok
-    return running >= STEADY
+    return unit.id == SYSTEM or running >= STEADY
 
 
 def probe_running(site: Site, units: Sequence[Unit], seen: Mapping[str, SeenUnit]) -> Mapping[str, SeenUnit]:

@@ -168,8 +168,10 @@ class SshCaller:
 class SshShell(AgentShell):
     """``Shell`` for another machine."""
 
-    def __init__(self, host: str, address: str, login: Login, *, sudo: bool, password: Password) -> None:
-        self.there = Destination(address=address, login=login)
+    def __init__(
+        self, host: str, address: str, login: Login, *, sudo: bool, password: Password, shared: bool = True
+    ) -> None:
+        self.there = Destination(address=address, login=login, shared=shared)
         self._ssh = SshCaller(host, self.there, sudo=sudo, password=password)
         super().__init__(self._ssh)
 

@@ -45,14 +45,17 @@ _FIXED: Final = (
     "RequestTTY=no",
     "LogLevel=ERROR",
 )
+_APART: Final = ("ControlMaster=no", "ControlPath=none", "ConnectTimeout=5")
+"""Of options that are said twice the first one counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A host's SSH server and how to log in there."""
+    """A host's SSH server and how to log in there. Not ``shared``: over a connection of its own."""
 
     address: str
     login: Login = Login()
+    shared: bool = True
 
     @property
     def name(self) -> str:
@@ -64,7 +67,8 @@ class Destination:
 
     def options(self) -> tuple[str, ...]:
         """Return the options of ssh (and, put after one another, of Ansible's ``ansible_ssh_common_args``)."""
-        return (*_words(_FIXED), "-o", f"ControlPath={self.control_path()}", *self._login(), *self._jump())
+        apart = () if self.shared else _words(_APART)
+        return (*apart, *_words(_FIXED), "-o", f"ControlPath={self.control_path()}", *self._login(), *self._jump())
 
     def control_path(self) -> Path:
         """Return the socket by which all logins of this kind share one connection."""

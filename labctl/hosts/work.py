@@ -19,6 +19,7 @@ from labctl.hosts.observe import refs_of
 from labctl.hosts.place import Placer
 from labctl.hosts.secret_files import secret_content
 from labctl.hosts.state import write_manifest
+from labctl.hosts.watching import Watch, Watched
 from labctl.plan.model import Change, Kind
 from labctl.plan.observed import Manifest, SecretDigests, UnitRecord
 from labctl.secrets import Redactor, Secrets
@@ -103,9 +104,23 @@ class Work:
     def step(self) -> None:
         """Stand between two steps: the place to stop, and to be killed in tests."""
         self.check()
+        self.point()
+
+    def point(self) -> None:
+        """Stand where the next step has to follow: the place to be killed in tests, and not to stop."""
         self.steps += 1
         if os.environ.get(CRASH) == str(self.steps):
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def manager(self, name: str) -> UnitManager:
+        """Return a manager that tells of what takes long."""
+        found = self.managers[name]
+        if isinstance(found, Watched):
+            found.attend(Watch(tell=self._heard, check=self.check, point=self.point))
+        return found
+
+    def _heard(self, unit: str, text: str) -> None:
+        self.emit(LogLine(host=self.site.host, unit=unit, text=self.redact(text)))
 
     def save(self, manifest: Manifest) -> None:
         """Put a new manifest on disk, if it is one."""
