@@ -65,8 +65,10 @@ def plan_gateway(around: Surroundings, workloads: Sequence[Workload], problems: 
     databases = tuple(s.name for s in around.sites if "postgres" in s.ports)
     if _are_errors(gateway.check(block, around.ports, databases), problems):
         return None
-    database = next((s for s in around.sites if s.name == gateway.database(block)), None)
     swappers = plan_swappers(around, problems)
+    if swappers is None:
+        return None
+    database = next((s for s in around.sites if s.name == gateway.database(block)), None)
     by_server = {name: swapper for swapper in swappers for name in swapper.behind}
     children = children_of(around.placed, around.offered, workloads, host) if block.parent else Children()
     problems.extend(_unreachable(around, host, by_server, database))

@@ -34,8 +34,8 @@ class Swapper:
     key: str | None
 
 
-def plan_swappers(around: Surroundings, problems: list[Diagnostic]) -> tuple[Swapper, ...]:
-    """Return the gateways that swap behind the lab's own; none when it swaps itself or has none behind it."""
+def plan_swappers(around: Surroundings, problems: list[Diagnostic]) -> tuple[Swapper, ...] | None:
+    """Return the gateways that swap behind the lab's own; None when something is wrong with their block."""
     own = around.placed.lab.gateway
     block = own.swapper if own is not None else None
     if block is None:
@@ -43,7 +43,7 @@ def plan_swappers(around: Surroundings, problems: list[Diagnostic]) -> tuple[Swa
     found = [replace(p, path=(*ORIGIN, *(p.path or ())[1:])) for p in load(block.engine).check(block, around.ports, ())]
     problems.extend(found)
     if any(p.is_error for p in found):
-        return ()
+        return None
     return tuple(_swapper(around, block, host, names, problems) for host, names in _asleep(around))
 
 
