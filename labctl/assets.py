@@ -29,9 +29,10 @@ def user_folder(kind: str) -> Path:
 
 
 class Assets:
-    """The templates that one lab sees."""
+    """The templates that one lab sees, and the files that lie beside its lab.yaml."""
 
     def __init__(self, lab: Path) -> None:
+        self.lab = lab
         self.folders = (lab / "templates", user_folder("templates"), shipped("templates"))
 
     def text(self, name: str) -> str:
@@ -41,6 +42,19 @@ class Assets:
             if path.is_file() and path.is_relative_to(folder.resolve()):
                 return _read(path)
         raise LabctlError([Diagnostic(code="LAB098", summary=f"there is no template `{name}`")])
+
+    def beside(self, name: str) -> str:
+        """Return the text of a file in the lab's folder; LabctlError when there is none or it cannot be read."""
+        path = (self.lab / name).resolve()
+        if not path.is_relative_to(self.lab.resolve()):
+            hint = "name it as seen from lab.yaml, without `..`"
+            raise LabctlError([Diagnostic(code="LAB257", summary=f"`{name}` is not in the lab's folder", hint=hint)])
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            summary, hint = f"`{name}` beside lab.yaml cannot be read: {reason}", "put it there, or correct its name"
+            raise LabctlError([Diagnostic(code="LAB257", summary=summary, hint=hint)]) from error
 
 
 def _read(path: Path) -> str:

@@ -18,7 +18,7 @@ from labctl.placed import PlacedHost, Server
 from labctl.resolve.lab import PlacedLab
 from labctl.resolve.models import model_artefacts
 from labctl.resolve.ports import Taken, port_clashes
-from labctl.targets import SiteTarget, Target
+from labctl.targets import MachineTarget, SiteTarget, Target
 from labctl.targets.capabilities import choose_form
 from labctl.targets.power import power_problems, power_unit
 from labctl.values import dataclass
@@ -28,6 +28,11 @@ _FROM: Final = re.compile(r"^(FROM\s+(?:--\S+\s+)*)(\S+)", re.MULTILINE | re.IGN
 _STAGE: Final = re.compile(r"^FROM\s.*\sAS\s+(\S+)\s*$", re.MULTILINE | re.IGNORECASE)
 
 T = TypeVar("T")
+
+
+def nothing(name: str) -> str:
+    """Return no file: LabctlError for each name."""
+    raise LabctlError([Diagnostic(code="LAB257", summary=f"there is no file `{name}` beside lab.yaml")])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +46,19 @@ class Rendered:
     gateway: GatewayPlan | None
 
 
-def render(placed: PlacedLab, targets: Mapping[str, Target | None], template: Template) -> Result[Rendered]:
-    """Return the whole tree; ``targets`` maps each host to its target, None where this version has none."""
+def render(
+    placed: PlacedLab, targets: Mapping[str, Target | None], template: Template, beside: Template = nothing
+) -> Result[Rendered]:
+    """Return the whole tree.
+
+    Args:
+        placed: the lab.
+        targets: each host's target, None where this version has none.
+        template: name → a template's text.
+        beside: name → the text of a file in the lab's folder.
+    """
     problems: list[Diagnostic] = []
+    placed = _with_files(placed, beside, problems)
     servers = [(s, placed.lab.deployments[s.deployment], load_engine(_engine(placed, s))) for s in placed.servers]
     made = [_attempt(partial(e.workload, s, spec, template), s.origin, problems) for s, spec, e in servers]
     if None in made:
@@ -60,12 +75,24 @@ def render(placed: PlacedLab, targets: Mapping[str, Target | None], template: Te
     problems.extend(port_clashes(_published(placed, workloads)))
     for name, host in placed.hosts.items():
         problems.extend(power_problems(host, rendered=targets[name] is not None))
+        problems.extend(_remarks(targets[name], host, workloads))
     for hosts in _sites(placed):
         problems.extend(_site_problems(targets[hosts[0].name], hosts, workloads))
     tree = Tree() if any(p.is_error for p in problems) else _tree(placed, targets, workloads, problems)
     ordered = tuple(sorted(workloads, key=lambda w: (w.host, w.name)))
     rendered = Rendered(placed=placed, tree=tree, workloads=ordered, endpoints=tuple(endpoints), gateway=links.gateway)
     return Result(rendered, tuple(problems))
+
+
+def _with_files(placed: PlacedLab, beside: Template, problems: list[Diagnostic]) -> PlacedLab:
+    """Return the lab with the files that its machines are described by, and that lie beside lab.yaml."""
+    hosts = dict(placed.hosts)
+    for name, host in placed.hosts.items():
+        file = (host.machine or {}).get("hardware")
+        if file is not None:
+            text = _attempt(partial(beside, str(file)), (*host.origin, "nixos", "hardware"), problems)
+            hosts[name] = replace(host, machine={**(host.machine or {}), "hardware_text": text})
+    return replace(placed, hosts=hosts)
 
 
 def _network(host: PlacedHost, target: Target | None) -> str | None:
@@ -162,6 +189,13 @@ def _site_problems(
         return ()
     names = {host.name for host in hosts}
     return cast("SiteTarget", target).check(hosts, [w for w in workloads if w.host in names])
+
+
+def _remarks(target: Target | None, host: PlacedHost, workloads: Sequence[Workload]) -> Iterable[Diagnostic]:
+    """Return what is to be said of a machine that its target describes as a whole; of a node, its site says it."""
+    if target is None or host.machine is None or host.places.site is not None:
+        return ()
+    return cast("MachineTarget", target).remarks(host, [w for w in workloads if w.host == host.name])
 
 
 def _models(placed: PlacedLab, host: PlacedHost, wanted: Iterable[str]) -> list[ModelFile | File]:

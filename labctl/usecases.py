@@ -103,7 +103,8 @@ def _place(lab: Lab, registry: Registry, lock: Lock, folder: Path, found: tuple[
     if placed.value is None or not placed.ok:
         return Loaded(path=folder, diagnostics=found, lab=lab, placed=placed.value)
     targets = {name: registry.target(host.target) for name, host in lab.hosts.items()}
-    rendered = render(placed.value, targets, Assets(folder).text)
+    assets = Assets(folder)
+    rendered = render(placed.value, targets, assets.text, assets.beside)
     found = (*found, *rendered.diagnostics)
     return Loaded(path=folder, diagnostics=found, lab=lab, placed=placed.value, rendered=rendered.value)
 

@@ -10,6 +10,11 @@ from labctl.model.base import ADDRESS_PATTERN, Block, Name, PortNumber, Positive
 from labctl.model.fields import Folder, OneOrMany, conflict
 from labctl.quantity import GIB
 
+SSH_KEY = (
+    r"^(ssh-(ed25519|rsa)|ecdsa-sha2-nistp\d+|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com)"
+    r" [A-Za-z0-9+/]+=*( .*)?$"
+)
+"""A public key as ``authorized_keys`` has it."""
 CpuFeature = Literal["sse42", "avx", "avx2", "fma", "f16c", "bmi2", "avx512", "neon", "dotprod", "sve"]
 
 
@@ -150,7 +155,41 @@ class Nixos(Block):
         ),
     ] = {}
     tailscale: Annotated[SecretName | None, Field(description="secret that holds the auth key")] = None
-    disk: Annotated[str | None, Field(description="disk to partition on first install", examples=["/dev/vda"])] = None
+    disk: Annotated[
+        str | None,
+        Field(
+            description="disk that the first install partitions and labctl's flake describes",
+            examples=["/dev/vda"],
+            pattern=r"^/dev/\S+$",
+        ),
+    ] = None
+    hardware: Annotated[
+        str | None,
+        Field(
+            description="file beside lab.yaml with the machine's file systems, as `nixos-generate-config` writes it",
+            examples=["hardware-configuration.nix"],
+        ),
+    ] = None
+    boot: Annotated[
+        str | None,
+        Field(
+            description="beside `hardware`: `uefi`, the disk with the boot record, or `given` where the file says it",
+            examples=["uefi", "/dev/sda"],
+            pattern=r"^(uefi|given|/dev/\S+)$",
+        ),
+    ] = None
+    keys: Annotated[
+        tuple[Annotated[str, Field(pattern=SSH_KEY)], ...],
+        Field(description="public SSH keys that open the machine, for root and for `ssh: {user}`"),
+    ] = ()
+    interface: Annotated[
+        str | None,
+        Field(
+            description="interface of the private network: what other machines reach is open there",
+            examples=["enp1s0"],
+            pattern=r"^[A-Za-z0-9._-]{1,15}$",
+        ),
+    ] = None
 
 
 class Host(Block):
@@ -186,6 +225,9 @@ class Host(Block):
     def _one_owner(self) -> Self:
         if self.nixos is not None and self.k3s is not None and self.k3s.prepare:
             conflict("`prepare` writes files that NixOS owns on this host", "leave `k3s: {prepare: true}` out")
+        if self.nixos is not None and self.target not in {"nixos", "k3s"}:
+            hint = "use target `nixos`; or leave the block out, and set the machine up by hand"
+            conflict(f"target `{self.target}` does not look after a NixOS machine", hint)
         return self
 
     @property

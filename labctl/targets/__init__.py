@@ -70,6 +70,14 @@ class SiteTarget(Target, Protocol):
         ...
 
 
+class MachineTarget(Target, Protocol):
+    """A target that looks after machines as a whole (``PlacedHost.machine``)."""
+
+    def remarks(self, host: PlacedHost, workloads: Sequence[Workload]) -> Iterable[Diagnostic]:
+        """Return what a machine cannot be, and what is worth knowing about it, with paths from the top."""
+        ...
+
+
 def load(name: str) -> Target:
     """Import the target of that name; KeyError when there is none."""
     module, _, attribute = TARGETS[name].partition(":")

@@ -125,13 +125,16 @@ class K3s:
             root="kubernetes",
             state="",
             managers=(Manager.KUBERNETES,),
-            cluster=Cluster(namespace=site.namespace, context=site.context, lab=site.lab),
+            cluster=Cluster(
+                namespace=site.namespace, context=site.context, lab=site.lab, server=prepared.server_root(hosts)
+            ),
+            after=tuple(host.name for host in hosts if host.machine is not None),
         )
         yield from made
         yield from units
         yield from folder.files(site, made)
         for host in hosts:
-            yield from prepared.artefacts(host, site)
+            yield from prepared.artefacts(host, site, hosts)
 
 
 def _pages(options: Mapping[str, object]) -> str | None:

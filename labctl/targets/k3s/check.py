@@ -8,7 +8,9 @@ from typing import Final
 from labctl.diagnostics import At, Diagnostic, DocPath, Related, Severity
 from labctl.placed import PlacedHost
 from labctl.targets.k3s import gpu
+from labctl.targets.k3s.node import of_machine
 from labctl.targets.k3s.settings import Settings, charts, disagreements, node, settings
+from labctl.targets.nixos.node import remarks
 from labctl.workload import Container, GpuClaim, Start, Workload
 
 PARTS: Final = frozenset(
@@ -30,6 +32,7 @@ def problems(hosts: Sequence[PlacedHost], workloads: Sequence[Workload]) -> Iter
     yield from _names(hosts)
     yield from _settings(site, hosts)
     yield from _prepared(hosts)
+    yield from _machines(site, hosts)
     for host in hosts:
         mine = [w for w in workloads if w.host == host.name and w.gpu is not None and not w.gpu.observes]
         yield from _cards(site, host, mine)
@@ -91,6 +94,8 @@ def _settings(site: Settings, hosts: Sequence[PlacedHost]) -> Iterator[Diagnosti
 
 def _prepared(hosts: Sequence[PlacedHost]) -> Iterator[Diagnostic]:
     for host in hosts:
+        if host.machine is not None:
+            continue
         if host.options.get("server") and not host.options.get("prepare"):
             yield Diagnostic(
                 code="LAB212",
@@ -105,6 +110,32 @@ def _prepared(hosts: Sequence[PlacedHost]) -> Iterator[Diagnostic]:
                 path=(*host.origin, "gpus"),
                 hint="add `k3s: {prepare: true}`: labctl then writes to the host over SSH; or leave them out",
             )
+
+
+def _machines(site: Settings, hosts: Sequence[PlacedHost]) -> Iterator[Diagnostic]:
+    """Yield what is wrong with the machines that labctl describes as a whole."""
+    mine = [host for host in hosts if host.machine is not None]
+    servers = [host for host in mine if not host.options.get("server")]
+    for host in servers[1:]:
+        yield Diagnostic(
+            code="LAB256",
+            summary=f"`{servers[0].name}` and `{host.name}` would each be the server of a cluster of its own",
+            path=(*host.origin, "k3s"),
+            at=At.KEY,
+            hint=f"let one join the other: `k3s: {{server: https://{servers[0].address}:6443, token: SECRET}}`",
+            related=(Related("the other server", servers[0].origin),),
+        )
+    for host in mine:
+        joins = host.options.get("server") or (len(hosts) > 1 and host in servers[:1])
+        if joins and not host.options.get("token"):
+            yield Diagnostic(
+                code="LAB256",
+                summary=f"`{host.name}` has no token, and the nodes of a cluster join with one",
+                path=(*host.origin, "k3s"),
+                at=At.KEY,
+                hint="name a secret, the same for all nodes: `k3s: {token: K3S_TOKEN}`; labctl can invent its value",
+            )
+        yield from remarks(host, of_machine(host, site, hosts))
 
 
 def _cards(site: Settings, host: PlacedHost, workloads: Sequence[Workload]) -> Iterator[Diagnostic]:

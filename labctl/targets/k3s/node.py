@@ -1,4 +1,6 @@
-"""Files of a node itself, where lab.yaml asks for them (``prepare: true``): k3s' configuration and the images' mirror.
+"""The machines under a cluster. One with a ``nixos`` block is described as a whole, k3s included (``targets.nixos``).
+
+Of any other, files where lab.yaml asks for them (``prepare: true``): k3s' configuration and the images' mirror.
 
 They go to the host over SSH like the files of any other host, and k3s reads them when it starts. A first
 ``labctl apply`` before k3s is installed leaves them there for its first start: labels count at registration only.
@@ -7,15 +9,16 @@ k3s itself is not installed, and never restarted unasked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from labctl.artefact import File, Format, HostRoot, Manager, SecretFile, Unit
+from labctl.artefact import File, Format, HostRoot, Item, Manager, SecretFile
 from labctl.emit import yaml
 from labctl.placed import PlacedHost
 from labctl.targets import shared
 from labctl.targets.k3s.settings import Settings, node
+from labctl.targets.nixos import node as nixos
 from labctl.targets.power import power_unit
 from labctl.workload import SecretRef, SecretText
 
@@ -24,8 +27,11 @@ TOKEN: Final = f"{FOLDER}/labctl-token"
 _RESTART: Final = "k3s reads this when it starts: `systemctl restart k3s` (of an agent: k3s-agent) after a change"
 
 
-def artefacts(host: PlacedHost, site: Settings) -> Iterator[File | SecretFile | Unit | HostRoot]:
-    """Yield the host's root and its files; nothing when lab.yaml does not ask for them."""
+def artefacts(host: PlacedHost, site: Settings, hosts: Sequence[PlacedHost]) -> Iterator[Item]:
+    """Yield the root of one of a cluster's hosts and what goes there; nothing when lab.yaml does not ask for it."""
+    if host.machine is not None:
+        yield from nixos.artefacts(host, of_machine(host, site, hosts))
+        return
     if not host.options.get("prepare"):
         return
     limits = list(power_unit(host))
@@ -39,6 +45,26 @@ def artefacts(host: PlacedHost, site: Settings) -> Iterator[File | SecretFile | 
     if token:
         text = SecretText((SecretRef(str(token)),))
         yield SecretFile(host=host.name, path=TOKEN, entries={"token": text}, format=Format.RAW, origin=host.origin)
+
+
+def of_machine(host: PlacedHost, site: Settings, hosts: Sequence[PlacedHost]) -> nixos.Node:
+    """Return what a NixOS machine is to its cluster, whose nodes are ``hosts``."""
+    server, token = host.options.get("server"), host.options.get("token")
+    return nixos.Node(
+        name=node(host),
+        server=str(server) if server else None,
+        token=str(token) if token else None,
+        disable=tuple(site.disable),
+        others=len(hosts) > 1,
+        runtime=any(gpu.vendor == "nvidia" for h in hosts for gpu in h.gpus),
+        registries=_registries(site.mirror) if site.mirror else None,
+    )
+
+
+def server_root(hosts: Sequence[PlacedHost]) -> HostRoot | None:
+    """Return the root of the machine that is the cluster's server, None where labctl does not look after that one."""
+    servers = [host for host in hosts if host.machine is not None and not host.options.get("server")]
+    return shared.root(servers[0], Manager.NIXOS) if servers else None
 
 
 def _file(host: PlacedHost, name: str, value: dict[str, Any]) -> File:

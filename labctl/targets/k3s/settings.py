@@ -10,6 +10,7 @@ from labctl.compat.tables import toml
 from labctl.diagnostics import Diagnostic, DocPath, Related
 from labctl.placed import PlacedHost
 from labctl.quantity import GIB
+from labctl.targets.nixos.node import RUNTIME
 from labctl.values import dataclass
 
 CLUSTER: Final = "k3s"
@@ -54,7 +55,13 @@ def settings(hosts: Sequence[PlacedHost]) -> Settings:
         for key, value in host.options.items():
             if key not in OF_NODE:
                 values.setdefault(key, value)
+    if any(host.machine is not None and _has_nvidia(host) for host in hosts):
+        values.setdefault("runtime_class", RUNTIME)
     return Settings(name=hosts[0].network, lab=hosts[0].lab, mirror=hosts[0].mirror, **values)
+
+
+def _has_nvidia(host: PlacedHost) -> bool:
+    return any(gpu.vendor == "nvidia" for gpu in host.gpus)
 
 
 def disagreements(hosts: Sequence[PlacedHost]) -> Iterator[Diagnostic]:

@@ -6,8 +6,8 @@ has the same modules, and its needs follow from its workloads in the same way.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from labctl.placed import PlacedHost
 from labctl.values import dataclass
@@ -34,6 +34,29 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """What a machine is to the Kubernetes cluster that it is a node of.
+
+    Attributes:
+        name: what Kubernetes calls it.
+        server: address of the server that it joins as an agent, ``https://…:6443``; None for the server itself.
+        token: name of the secret that nodes join with.
+        disable: components of k3s that are not installed.
+        others: whether the cluster has other nodes.
+        runtime: whether one of its nodes has NVIDIA cards.
+        registries: k3s' configuration of mirrors, None for none.
+    """
+
+    name: str
+    server: str | None = None
+    token: str | None = None
+    disable: tuple[str, ...] = ()
+    others: bool = False
+    runtime: bool = False
+    registries: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
     """What the machine has to offer.
 
@@ -44,6 +67,7 @@ class Needs:
         contained: vendors of the cards that containers use: ``nvidia``, ``amd``, ``intel``.
         unfree: names of packages without a free licence that the modules name beside the machine's own
             (``lib.getName``).
+        node: what it is to a cluster, None when it is no node.
     """
 
     openings: tuple[Opening, ...] = ()
@@ -51,6 +75,7 @@ class Needs:
     native: frozenset[Accelerator] = frozenset()
     contained: frozenset[str] = frozenset()
     unfree: frozenset[str] = frozenset()
+    node: Node | None = None
 
 
 def needs(host: PlacedHost, chosen: Sequence[tuple[Workload, Container | Native]], unfree: Iterable[str] = ()) -> Needs:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from labctl.artefact import File, SecretFile
+from labctl.artefact import File, SecretFile, Unit
 from labctl.diagnostics import Diagnostic
 from labctl.emit import nix
 from labctl.placed import PlacedHost
-from labctl.targets.nixos.machine import cards, cluster, gpu, hardware, network, tailscale
-from labctl.targets.nixos.machine import problems as found
+from labctl.targets.nixos.machine import cards, cluster, faults, gpu, hardware, network, tailscale, watched
+from labctl.targets.nixos.machine.watched import NAMES
 from labctl.targets.nixos.needs import Needs
+
+__all__ = ["NAMES", "files", "inputs", "modules", "problems", "secrets", "unfree", "units", "warnings"]
 
 
 def modules(host: PlacedHost, needs: Needs) -> Mapping[str, Mapping[str, nix.Value]]:
@@ -40,6 +42,11 @@ def secrets(host: PlacedHost, needs: Needs) -> Iterable[SecretFile]:
     yield from cluster.secrets(host, needs)
 
 
+def units(host: PlacedHost, needs: Needs, modules: Mapping[str, Mapping[str, nix.Value]]) -> Iterable[Unit]:
+    """Return the machine's own services, as units of its system; ``modules`` by file name."""
+    return watched.units(host, needs, modules)
+
+
 def unfree(host: PlacedHost) -> frozenset[str]:
     """Return the names (``lib.getName``) of packages without a free licence that these modules bring."""
     driver = cards.driver(host)
@@ -53,11 +60,11 @@ def inputs(host: PlacedHost) -> frozenset[str]:
 
 def problems(host: PlacedHost, needs: Needs) -> Iterable[Diagnostic]:
     """Return what the machine cannot be, with paths from the top: no root file system, no boot loader."""
-    yield from found.problems(host)
-    yield from found.closed(host, needs)
+    yield from faults.problems(host)
+    yield from faults.closed(host, needs)
 
 
 def warnings(host: PlacedHost, needs: Needs) -> Iterable[Diagnostic]:
     """Return what may let in too many, or nobody, and stops nothing."""
-    yield from found.warnings(host)
-    yield from found.past_the_firewall(host, needs)
+    yield from faults.warnings(host)
+    yield from faults.past_the_firewall(host, needs)

@@ -1,0 +1,1 @@
+{ fileSystems."/".device = "/dev/sda2"; }
