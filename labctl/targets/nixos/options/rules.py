@@ -74,11 +74,17 @@ def _nvidia(view: View, _: str) -> Iterator[Problem]:
     ):
         message = "The container toolkit needs the video driver `nvidia`"
         yield _problem(f"{toolkit}.enable", message, 'Set `services.xserver.videoDrivers = [ "nvidia" ]`')
-    package = view.get("hardware.nvidia.package")
-    if isinstance(package, Ref) and ".legacy_" in package.path and view.get("hardware.nvidia.open") is True:
+    if (legacy := _legacy_driver(view)) and view.get("hardware.nvidia.open") is True:
         # legacy branches are there for cards that the open kernel modules do not drive
-        message = f"`{package.path}` is for cards older than Turing, which have no open kernel modules"
+        message = f"`{legacy}` is for cards older than Turing, which have no open kernel modules"
         yield _problem("hardware.nvidia.open", message, "Set it to false")
+
+
+def _legacy_driver(view: View) -> str:
+    """Return the driver's name where it is one of the old ones, empty otherwise."""
+    package, branch = view.get("hardware.nvidia.package"), view.get("hardware.nvidia.branch")
+    name = package.path.rpartition(".")[2] if isinstance(package, Ref) else str(branch or "")
+    return name if name.startswith("legacy_") else ""
 
 
 def _unfree(view: View, _: str) -> Iterator[Problem]:
