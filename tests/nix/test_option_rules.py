@@ -94,13 +94,13 @@ def test_an_assertion(parts: list[tuple[str, object]], path: str, kind: Kind) ->
 
 
 def test_a_branch_for_old_cards() -> None:
-    nvidia = {"open": True, "branch": "legacy_580"}
-    (found,) = check({**GOOD, "hardware": {"nvidia": nvidia}}, "26.05")
+    def host(**nvidia: object) -> dict[str, Any]:
+        return {**GOOD, "hardware": {"nvidia": {"branch": "legacy_580", **nvidia}}}
+
+    (found,) = check(host(open=True), "26.05")
     assert (found.kind, found.path) == (Kind.CONFLICT, ("hardware", "nvidia", "open"))
-    assert not list(check({**GOOD, "hardware": {"nvidia": {**nvidia, "open": False}}}, "26.05"))
-    assert [p.kind for p in check({**GOOD, "hardware": {"nvidia": {**nvidia, "open": False}}}, "25.11")] == [
-        Kind.RELEASE
-    ]
+    assert not list(check(host(open=False), "26.05"))
+    assert [problem.kind for problem in check(host(open=False), "25.11")] == [Kind.RELEASE]
 
 
 def test_hardware_without_its_driver() -> None:
