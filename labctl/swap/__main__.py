@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
-import socket
 import sys
 from collections.abc import Sequence
-from typing import Final
-
-import uvicorn
 
 from labctl.swap.app import App
 from labctl.swap.config import ConfigError, read
-
-GRACE: Final = 5
-"""Seconds for requests that are being answered when the gateway is told to end."""
+from labctl.swap.serving import serve
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,33 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    return 0 if options.check else _serve(app, options.bind or config.bind, options.port or config.port)
-
-
-def _serve(app: App, bind: str, port: int) -> int:
-    """Serve until told to stop."""
-    server = _Server(
-        uvicorn.Config(
-            app,
-            host=bind,
-            port=port,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=GRACE,
-            h11_max_incomplete_event_size=64 << 10,
-        )
-    )
-    server.run()
-    return 0 if server.started else 3
-
-
-class _Server(uvicorn.Server):
-    """Lets requests end that are being answered; whoever waits for a server is told at once to come again."""
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.config.app.turn_away()  # type: ignore[union-attr]
-        await super().shutdown(sockets)
+    if options.check:
+        return 0
+    return 0 if serve(app, options.bind or config.bind, options.port or config.port) else 3
 
 
 if __name__ == "__main__":
