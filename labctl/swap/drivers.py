@@ -97,13 +97,18 @@ class Systemd:
         await self._run("stop", id)
 
     async def state(self, id: str) -> Run:
-        """``systemctl show``. A unit that waits for its turn to be started is inactive, and has a job."""
+        """``systemctl show``. A unit that waits for its turn to be started is inactive, and has a job to start it."""
         text = await self._run("show", "--property=ActiveState,SubState,Job", id)
         facts = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
         if facts.get("SubState") == "auto-restart":
             return Run.RETRYING
-        waits = facts.get("Job", "0") not in {"", "0"}
-        return Run.RUNNING if waits or facts.get("ActiveState") not in {"inactive", "failed", None} else Run.STOPPED
+        if facts.get("ActiveState") not in {"inactive", "failed", None}:
+            return Run.RUNNING
+        if facts.get("Job", "0") in {"", "0"}:
+            return Run.STOPPED
+        jobs = await self._run("list-jobs", "--no-legend", "--plain", id)
+        kinds = {row.split()[2] for row in jobs.splitlines() if len(row.split()) > 2}
+        return Run.RUNNING if kinds & {"start", "restart"} else Run.STOPPED
 
     async def words(self, id: str) -> str:
         """``journalctl``; "" where its user may not read the journal."""
