@@ -80,6 +80,7 @@ BROKEN: list[tuple[str, list[tuple[str, object]], str, Kind]] = [
     ),
     ("no key", [("services/tailscale/extraUpFlags", ["--ssh"])], "services.tailscale.extraUpFlags", Kind.CONFLICT),
     ("nobody", [("users/users/lab/home", "/srv")], "users.users.lab", Kind.CONFLICT),
+    ("both", [("users/users/lab", {"isNormalUser": True, "uid": 900})], "users.users.lab", Kind.CONFLICT),
     ("no group", [("users/users/lab/isSystemUser", True)], "users.users.lab.group", Kind.MISSING),
     ("two commands", [("systemd/services/chat/script", "true")], "systemd.services.chat.script", Kind.CONFLICT),
     ("two contents", [("environment/etc/a", {"text": "a", "source": "/a"})], "environment.etc.a", Kind.CONFLICT),
@@ -118,6 +119,11 @@ def test_the_driver_is_not_free_software() -> None:
     assert (found.kind, found.path) == (Kind.MISSING, ("nixpkgs", "config"))
     config["nixpkgs"]["config"]["allowUnfree"] = True
     assert not list(check(config, "26.05"))
+
+
+def test_users_that_other_modules_make() -> None:
+    more = joined(("users/users/litellm/extraGroups", ["render"]), ("users/users/root/shell", Ref("pkgs.zsh")))
+    assert not problems(more)
 
 
 def test_an_agent_that_has_all_it_needs() -> None:

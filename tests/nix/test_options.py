@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from labctl.emit.nix import Call, Lambda, Noted, PathRef, Ref, Text
 from labctl.targets.nixos.options import Kind, Problem, check, merged, table, types
@@ -39,6 +41,7 @@ GOOD: dict[str, Any] = {
                     "ExecStart": Text(Ref("pkgs.llama-cpp"), "/bin/llama-server"),
                     "DeviceAllow": ["char-drm"],
                     "NoNewPrivileges": True,
+                    "EnvironmentFile": None,
                 },
             }
         },
@@ -162,6 +165,25 @@ def test_every_row_is_well_formed() -> None:
         assert option.until in {"", "25.11", "26.05"}, option.path
         forbidden = option.type.name in {"never", "secretValue"}
         assert option.remedy or not (forbidden or option.until), option.path
+
+
+WORDS = sorted({name for option in table.options() for name in option.path} | {"x", "0"})
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(Ref("pkgs.x")),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=3),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(table.options()), VALUES, st.sampled_from(["25.11", "26.05", "26.11"]))
+def test_any_value_gets_an_answer(option: table.Option, value: object, release: str) -> None:
+    """Whatever stands at an option's place is taken, or refused with a remedy: never an exception."""
+    names = ["0" if name == table.ITEM else name for name in option.path]
+    before = problems({}, release)
+    for problem in set(problems(nested("/".join(names), value), release)) - set(before):
+        assert problem.message
+        assert problem.remedy
 
 
 @pytest.mark.parametrize("text", ["strr", "listOf strr", "str str", "nullOr (str) str", "listOf (str"])

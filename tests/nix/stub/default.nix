@@ -41,6 +41,10 @@ let
   ]);
   pkgs = symbols "pkgs" names.pkgs // writers // { inherit lib; };
 
+  # The module argument `utils` (nixpkgs, nixos/lib/utils.nix): a command of systemd's, with nothing left to expand.
+  utils.escapeSystemdExecArgs = lib.concatMapStringsSep " "
+    (word: builtins.replaceStrings [ "%" "$" ] [ "%%" "$$" ] (builtins.toJSON "${word}"));
+
   # What the modules define, and symbols for what they read of NixOS' own.
   overlay = under: over: under // mapAttrs
     (name: value:
@@ -53,7 +57,7 @@ let
   nixosSystem = { modules, specialArgs ? { }, ... }:
     let
       config = overlay (symbols "config" names.config) definitions;
-      arguments = { inherit config lib pkgs; options = { }; modulesPath = "/modulesPath"; } // specialArgs;
+      arguments = { inherit config lib pkgs utils; options = { }; modulesPath = "/modulesPath"; } // specialArgs;
       load = module:
         if isString module && substring 0 12 module == "/modulesPath" then [ ]
         else if isPath module || isString module then load (import module)

@@ -170,16 +170,22 @@ def _tailscale(view: View, _: str) -> Iterator[Problem]:
 
 
 def _users(view: View, _: str) -> Iterator[Problem]:
-    """``users``: a person's account or a service's, and a service's has a group."""
+    """``users``: a person's account or a service's, and a service's has a group; root and modules' own have theirs."""
     for name in view.names("users.users"):
         at = ("users", "users", name)
         own = View(view.at(*at))
-        normal, system = own.true("isNormalUser"), own.true("isSystemUser")
-        if name != "root" and normal == system and not own.has("uid"):
+        uid = own.get("uid")
+        system = own.true("isSystemUser") or (isinstance(uid, int) and uid < _FIRST_PERSON)
+        normal = own.true("isNormalUser")
+        if (normal and system) or not (normal or system or name == "root" or view.true(f"services.{name}.enable")):
             message = f"The user `{name}` is {'both' if normal else 'neither'} of `isNormalUser` and `isSystemUser`"
             yield Problem(Kind.CONFLICT, at, message, "Set one of them")
-        if system and not own.get("group"):
+        if own.true("isSystemUser") and not own.get("group"):
             yield Problem(Kind.MISSING, (*at, "group"), f"The user `{name}` has no group", "Set `group`, and define it")
+
+
+_FIRST_PERSON: Final = 1000
+"""User numbers below it are of services (nixos/modules/config/users-groups.nix)."""
 
 
 def _twice(view: View, _: str) -> Iterator[Problem]:

@@ -64,7 +64,7 @@ _WORDS: Final = {
     "secretText": "a reference to a secret, such as `$__file{/run/…}`",
     "secretValue": "nothing",
     "str": "text",
-    "unitOption": "text, a number, true or false, or a list of these",
+    "unitOption": "text, a number, true, false or null, or a list of these",
 }
 
 
@@ -201,6 +201,8 @@ def _scalar(wanted: str, value: object) -> bool:
         begins = value.parts[0] if value.parts else ""
         absolute = not isinstance(begins, str) or begins.startswith("/")
         return wanted in _TEXTS or (wanted == "path" and absolute)
+    if value is None:
+        return wanted == "unitOption"  # left out of the unit
     if isinstance(value, bool):
         return wanted in {"bool", "unitOption"}
     if isinstance(value, str):
