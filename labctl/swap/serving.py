@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import resource
 import socket
 from typing import TYPE_CHECKING, Final
@@ -38,6 +39,7 @@ def serve(app: App, bind: str, port: int) -> bool:
             port=port,
             http=_Protocol,
             ws="none",
+            lifespan="on",  # a gateway that cannot open ends, instead of answering everybody 500
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -45,6 +47,8 @@ def serve(app: App, bind: str, port: int) -> bool:
             timeout_graceful_shutdown=GRACE,
         )
     )
+    gc.collect()
+    gc.freeze()  # what is there now stays: it need not be looked through while somebody waits
     server.run()
     return server.started
 
