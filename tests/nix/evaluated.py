@@ -17,7 +17,8 @@ from labctl.targets.nixos.options import Problem, check, table
 from tests.nix import real_nix
 
 STUB = Path(__file__).parent / "stub"
-_NAMED = re.compile(r"(?<![.\w-])(pkgs|config)((?:\.[A-Za-z_][A-Za-z0-9_'-]*)+)")
+_NAME = r"""[A-Za-z_][A-Za-z0-9_'-]*|"[^"]+\""""
+_NAMED = re.compile(rf"(?<![.\w-])(pkgs|config)((?:\.(?:{_NAME}))+)")
 
 
 def definitions(flake: Path) -> Mapping[str, Mapping[str, Any]]:
@@ -62,7 +63,7 @@ def _names(files: Iterable[Path]) -> dict[str, list[list[str]]]:
     found: dict[str, set[tuple[str, ...]]] = {"pkgs": set(), "config": set()}
     for file in files:
         for root, path in _NAMED.findall(file.read_text(encoding="utf-8")):
-            found[root].add(tuple(path.removeprefix(".").split(".")))
+            found[root].add(tuple(name.strip('"') for name in re.findall(_NAME, path)))
     return {root: sorted(map(list, paths)) for root, paths in found.items()}
 
 

@@ -71,6 +71,7 @@ def _finished(run: Run, made: Made, units: Mapping[str, str]) -> Ran:
             [
                 made.options,
                 unit.common(run, made, units),
+                unit.rights(run, made, units),
                 secret.environment(host, name, made.secrets) if made.secrets else {},
                 *(
                     secret.credential(host, program.credential_name(workload, key), text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from labctl.emit import nix, shell
+from labctl.emit import nix, polkit, shell
 from labctl.targets import shared, systemd_unit
 from labctl.targets.nixos.run import Made, Options, Run
 from labctl.targets.nixos.values import all_of, given
@@ -40,6 +40,20 @@ def common(run: Run, made: Made, units: Mapping[str, str]) -> Options:
 
 def _of(unit: str, values: Mapping[str, nix.Value]) -> Options:
     return {"systemd": {"services": {unit.removesuffix(".service"): values}}} if values else {}
+
+
+def rights(run: Run, made: Made, units: Mapping[str, str]) -> Options:
+    """Return what lets a workload start and stop the units of those it controls: a rule of polkit's.
+
+    polkit is asked with a unit's own name, whatever name it is started by.
+    """
+    controlled = run.workload.controls
+    if not controlled:
+        return {}
+    names = sorted({*(alias(run.host.lab, name) for name in controlled), *(units[n] for n in controlled if n in units)})
+    user = made.form.user or run.host.user or made.unit.removesuffix(".service")
+    rule = polkit.may_start_and_stop(user, names)
+    return {"security": {"polkit": {"enable": True, "extraConfig": rule}}}
 
 
 def alias(lab: str, name: str) -> str:

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from typing import Final, cast
 
 from labctl.diagnostics import Diagnostic, LabctlError
-from labctl.emit import nix, polkit
+from labctl.emit import nix
 from labctl.targets.nixos import program, release, secret
 from labctl.targets.nixos.run import Made, Run
-from labctl.targets.nixos.unit import alias
-from labctl.targets.nixos.values import given, merge
 from labctl.workload import Native
 
 _PYTHON: Final = "/usr/bin/python3"
@@ -75,22 +73,4 @@ def builtin(run: Run) -> Made | None:
     packages = [nix.Ref(f"ps.{name}") for name in release.libraries("labctl")]
     python = nix.Call("pkgs.python3.withPackages", nix.Lambda("ps", packages))
     name = program.own_name(run.host, run.workload)
-    made = program.service(run, form, name=name, program=nix.Text(python, "/bin/python3"))
-    return Made(
-        options=merge(made.options, _rights(run, name)),
-        unit=made.unit,
-        form=form,
-        restarts=True,
-        files=made.files,
-        secrets=made.secrets,
-        credentials=made.credentials,
-    )
-
-
-def _rights(run: Run, user: str) -> dict[str, nix.Value]:
-    """Return what lets it start and stop its models' units, and nothing else: a rule of polkit's."""
-    if not run.workload.controls:
-        return {}
-    units = [alias(run.host.lab, name) for name in run.workload.controls]
-    rule = polkit.may_start_and_stop(user, units)
-    return given({"security": {"polkit": {"enable": True, "extraConfig": rule}}})
+    return program.service(run, form, name=name, program=nix.Text(python, "/bin/python3"))
