@@ -82,6 +82,11 @@ CONTAINER = "virtualisation/oci-containers/containers/web"
 REFUSED: list[tuple[str, object, Kind, str]] = [
     ("services/litellm/hosts", "127.0.0.1", Kind.UNKNOWN, "services.litellm.host"),
     ("servces/litellm/host", "127.0.0.1", Kind.UNKNOWN, "services"),
+    ("services/prometheuss", {"enable": True}, Kind.UNKNOWN, "services.prometheus"),
+    ("services/jellyfin/enable", True, Kind.UNCHECKED, "See that"),
+    ("programs/zsh/enable", True, Kind.UNCHECKED, "See that"),
+    ("powersave", True, Kind.UNCHECKED, "See that"),
+    ("services/prometheus/exporters/dcgm/enable", True, Kind.UNKNOWN, ""),
     ("networking/firewall/allowedTCPPort", [22], Kind.UNKNOWN, "allowedTCPPorts"),
     (f"{SERVICE}/serviceconfig", {}, Kind.UNKNOWN, "serviceConfig"),
     (f"{CONTAINER}/enviroment", {}, Kind.UNKNOWN, "environment"),
@@ -122,7 +127,11 @@ REFUSED: list[tuple[str, object, Kind, str]] = [
 def test_what_is_refused(path: str, value: object, kind: Kind, remedy: str) -> None:
     found = problems(nested(path, value))
     assert [problem.kind for problem in found] == [kind]
-    assert found[0].path[: len(path.split("/"))] == tuple(path.split("/")) or kind in {Kind.UNKNOWN, Kind.MISSING}
+    assert found[0].path[: len(path.split("/"))] == tuple(path.split("/")) or kind in {
+        Kind.UNKNOWN,
+        Kind.UNCHECKED,
+        Kind.MISSING,
+    }
     assert remedy in found[0].remedy
     assert found[0].remedy
 

@@ -54,6 +54,8 @@ def _options(host: PlacedHost, of: Sequence[Ran], modules: Mapping[str, Options]
     whole = options.merged(cast("Mapping[str, object]", body) for body in modules.values())
     for problem in options.check(whole, release):
         path, own = _origin(host, of, problem)
+        if own and problem.kind is Kind.UNCHECKED:
+            continue
         hint = problem.remedy[0].lower() + problem.remedy[1:]
         yield Diagnostic(
             code=_CODES.get(problem.kind, "LAB230"),

@@ -7,22 +7,26 @@ the assertions that it knows (``rules``). Whether the system builds only Nix can
 {"ollama": {"enable": True}}}``), those of several modules merged by ``merged``; values as ``emit.nix`` writes them. It
 yields a ``Problem`` for each definition that the release would refuse:
 
-======== ==============================================================================================
-kind     the definition
-======== ==============================================================================================
-UNKNOWN  names no option; ``remedy`` says the nearest one
-RELEASE  names an option of other releases only: removed, renamed, or still to come
-TYPE     has a value of another type, or one that is not in the enumeration
-MISSING  is not there and has to be, as the image of a container or ``system.stateVersion``
-SECRET   would copy a secret into the store, where everybody reads it
-CONFLICT contradicts another one: two services on one port, docker beside podman's ``dockerCompat``
-======== ==============================================================================================
+========= =============================================================================================
+kind      the definition
+========= =============================================================================================
+UNKNOWN   names no option of a module that the table has, or nearly the name of one; ``remedy`` says it
+UNCHECKED is of a module that the table does not have, as ``services.jellyfin``: NixOS may know it
+RELEASE   names an option of other releases only: removed, renamed, or still to come
+TYPE      has a value of another type, or one that is not in the enumeration
+MISSING   is not there and has to be, as the image of a container or ``system.stateVersion``
+SECRET    would copy a secret into the store, where everybody reads it
+CONFLICT  contradicts another one: two services on one port, docker beside podman's ``dockerCompat``
+========= =============================================================================================
+
+What labctl itself writes has none of them. UNCHECKED is no mistake where the lab's own options are concerned.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 from labctl.targets.nixos.options import rules, table, types
 from labctl.targets.nixos.options.problem import Kind, Problem
@@ -148,11 +152,22 @@ def _counts(node: Node, value: Mapping[str, object], option: Option) -> bool:
 
 
 def _unknown(node: Node, path: tuple[str, ...], release: str) -> Problem:
-    """Return the problem of a name that no option has, with the nearest one that the release has."""
+    """Return the problem of a name that the table does not have, with the nearest one that the release has."""
     known = [name for name, child in node.inside.items() if child.option is None or child.option.exists_in(release)]
-    near = difflib.get_close_matches(path[-1], known, 1)
+    is_module = len(path) <= _MODULE
+    near = difflib.get_close_matches(path[-1], known, 1, _TYPO if is_module else _ALIKE)
+    message = f"labctl knows no option `{Problem.name(path)}` of NixOS {release}"
+    if is_module and not near:
+        return Problem(Kind.UNCHECKED, path, message, "See that the release has it: labctl cannot tell")
     remedy = f"Call it `{Problem.name((*path[:-1], near[0]))}`" if near else "Leave it out, or correct the name"
-    return Problem(Kind.UNKNOWN, path, f"labctl knows no option `{Problem.name(path)}` of NixOS {release}", remedy)
+    return Problem(Kind.UNKNOWN, path, message, remedy)
+
+
+_MODULE: Final = 2
+"""Names down to a module's own options, ``services.jellyfin``: above, the table has only what labctl uses."""
+_TYPO: Final = 0.8
+_ALIKE: Final = 0.6
+"""How near a name has to be to one of the table, by ``difflib``, 1 being the same."""
 
 
 def _elsewhere(option: Option, path: tuple[str, ...], release: str) -> Problem:

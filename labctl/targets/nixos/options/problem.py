@@ -12,6 +12,7 @@ class Kind(StrEnum):
     """What is wrong with a definition."""
 
     UNKNOWN = "unknown"
+    UNCHECKED = "unchecked"
     RELEASE = "release"
     TYPE = "type"
     MISSING = "missing"
