@@ -25,6 +25,7 @@ GATEWAYS: Final[Mapping[str, str]] = MappingProxyType(
         "litellm": "labctl.gateways.litellm:gateway",
         "builtin": "labctl.gateways.builtin:gateway",
         "llama-swap": "labctl.gateways.llama_swap:gateway",
+        "llama-router": "labctl.gateways.llama_router:gateway",
     }
 )
 

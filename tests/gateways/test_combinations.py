@@ -34,7 +34,7 @@ def households(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def matrix_of(asked: Any) -> dict[str, Any]:
-    routing = build(asked, cards={})["routing"]["router"]
+    routing = build(asked)["routing"]["router"]
     assert routing["use"] == "matrix"
     found: dict[str, Any] = routing["settings"]["matrix"]
     return found

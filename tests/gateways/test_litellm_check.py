@@ -23,7 +23,7 @@ def found(*endpoints: Endpoint, databases: tuple[str, ...] = (), **keys: Any) ->
 
 
 def test_registry() -> None:
-    assert [load(name).name for name in GATEWAYS] == ["litellm", "builtin", "llama-swap"]
+    assert [load(name).name for name in GATEWAYS] == ["litellm", "builtin", "llama-swap", "llama-router"]
 
 
 def test_a_good_block_has_no_problems() -> None:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from labctl.diagnostics import Diagnostic
 from labctl.emit import yaml
-from labctl.gateways import WORKLOAD, GatewayAsk
+from labctl.gateways import WORKLOAD, GatewayAsk, parent
 from labctl.gateways.llama_swap import check
-from labctl.gateways.llama_swap.config import build, devices, environment
+from labctl.gateways.llama_swap.config import build, environment
 from labctl.gateways.llama_swap.options import LlamaSwapBlock
 from labctl.workload import (
     ConfigFile,
     Container,
     Endpoint,
-    GpuClaim,
     Health,
     ImageBuild,
     Metrics,
-    Mount,
     Native,
     Port,
     Probe,
@@ -74,12 +71,12 @@ class LlamaSwap:
             host=ask.host.name,
             forms=_forms(ask),
             env=keys,
-            files=(ConfigFile(name=_FILE, content=yaml.dump(build(ask, cards=_cards(ask))), target=_CONFIG),),
+            files=(ConfigFile(name=_FILE, content=yaml.dump(build(ask)), target=_CONFIG),),
             ports=(Port(name="http", listen=LISTEN, published=ask.port, bind=ask.bind),),
-            gpu=_claim(ask),
+            gpu=parent.claim(ask),
             health=Health(path="/health", start_period=30),
             memory_limit=options.memory_limit,
-            models=tuple(dict.fromkeys(m for server in ask.children.servers.values() for m in server.models)),
+            models=parent.models(ask),
             public=("http",),
             metrics=Metrics(kind="llama-swap", keyed=bool(keys)),
             origin=("gateway",),
@@ -89,44 +86,29 @@ class LlamaSwap:
         return (workload,)
 
 
-def _claim(ask: GatewayAsk) -> GpuClaim | None:
-    """Return a claim on all cards that its children use."""
-    claims = [server.gpu for server in ask.children.servers.values() if server.gpu]
-    if not claims:
-        return None
-    found = {device.index: device for claim in claims for device in claim.devices}
-    return replace(claims[0], devices=tuple(found[index] for index in sorted(found)), budget=())
-
-
-def _cards(ask: GatewayAsk) -> Mapping[int, int]:
-    return {index: place for place, index in enumerate(devices(ask.children.servers.values()))}
-
-
 def _forms(ask: GatewayAsk) -> tuple[Container | Native, ...]:
-    locked = any(form.locked_memory for server in ask.children.servers.values() for form in server.forms)
     native = Native(
         program="llama-swap",
         args=("--config", f"{{config:{_FILE}}}", "--listen", f"{_in_url(ask.bind)}:{ask.port}"),
-        locked_memory=locked,
+        locked_memory=parent.locks_memory(ask),
     )
-    images = [f.image for server in ask.children.servers.values() for f in server.forms if isinstance(f, Container)]
-    if not images and ask.children.servers:
+    if ask.children.servers and not parent.containers(ask):
         return (native,)
-    return (_container(ask, images, locked=locked), native)
+    return (_container(ask), native)
 
 
-def _container(ask: GatewayAsk, images: list[str], *, locked: bool) -> Container:
-    folder = ask.host.places.models
+def _container(ask: GatewayAsk) -> Container:
+    """Return the container: one that is built of llama-swap and the children's own llama.cpp, or a ready one."""
+    images = [form.image for form in parent.containers(ask)]
     own = ask.options.image or (None if images else ask.image)
     dockerfile = _DOCKERFILE.format(swap=ask.image, servers=images[0] if images else "")
     return Container(
         image=own or f"labctl-{ask.lab}-llama-swap:latest",
         args=("--config", _CONFIG, "--listen", f":{LISTEN}"),
         entrypoint=("/app/llama-swap",) if own else None,
-        # where it is on the host, so that one file is right for programs and containers
-        mounts=(Mount(source=folder, target=folder, read_only=True),) if images else (),
+        mounts=parent.mounts(ask),
         probe=Probe.CURL,
-        locked_memory=locked,
+        locked_memory=parent.locks_memory(ask),
         build=None if own else ImageBuild(name=WORKLOAD, files={"Dockerfile": dockerfile}),
     )
 

@@ -17,9 +17,10 @@ from typing import Any, Final
 from labctl.emit import shell
 from labctl.gateways import GatewayAsk, Linked
 from labctl.gateways.combinations import Combination, Kind, clusters, largest, room_beside
-from labctl.gateways.llama_swap.names import Names, names_of, servers_of
+from labctl.gateways.llama_swap.names import Names, names_of
 from labctl.gateways.llama_swap.options import LlamaSwapBlock
-from labctl.workload import Accelerator, Child, EnvValue, SecretRef, SecretText, Task, Workload
+from labctl.gateways.parent import child_of, command, servers_of
+from labctl.workload import EnvValue, SecretRef, SecretText, Task
 
 Values = dict[str, Any]
 
@@ -35,13 +36,8 @@ _CAPABILITIES: Final[Mapping[Task, Values]] = {
 }
 
 
-def build(ask: GatewayAsk, *, cards: Mapping[int, int]) -> Values:
-    """Return the whole configuration; keys are named by their variables.
-
-    Args:
-        ask: what the gateway is told.
-        cards: position of a card on its host → its place among the cards that llama-swap sees.
-    """
+def build(ask: GatewayAsk) -> Values:
+    """Return the whole configuration; keys are named by their variables."""
     options: LlamaSwapBlock = ask.options
     names, children = names_of(ask), ask.children
     values: Values = {
@@ -52,7 +48,7 @@ def build(ask: GatewayAsk, *, cards: Mapping[int, int]) -> Values:
         "globalTTL": options.idle or 0,
         "apiKeys": [f"${{env.{name}}}" for name in environment(ask)] or None,
         "models": {
-            names.models[x.endpoint.workload]: _model(ask, x, names, cards)
+            names.models[x.endpoint.workload]: _model(ask, x, names)
             for x in ask.endpoints
             if x.endpoint.workload in children.servers
         },
@@ -92,15 +88,14 @@ def _variable(name: str) -> str:
     return f"LABCTL_KEY_{name.upper().replace('-', '_')}"
 
 
-def _model(ask: GatewayAsk, linked: Linked, names: Names, cards: Mapping[int, int]) -> Values:
+def _model(ask: GatewayAsk, linked: Linked, names: Names) -> Values:
     endpoint, options = linked.endpoint, ask.options
     server = ask.children.servers[endpoint.workload]
-    child = child_of(server)
     silence = endpoint.timeout or options.timeout
     return _given(
         {
-            "cmd": command(server, ask.host.places.models, cards),
-            "proxy": f"http://127.0.0.1:{child.port}",
+            "cmd": shell.words(PYTHON if word == "{python}" else word for word in command(ask, server)),
+            "proxy": f"http://127.0.0.1:{child_of(server).port}",
             "checkEndpoint": ask.residents[server.name].health,
             "env": [f"{name}={value}" for name, value in sorted(server.env.items())] or None,
             "aliases": list(names.aliases[server.name]) or None,
@@ -112,30 +107,6 @@ def _model(ask: GatewayAsk, linked: Linked, names: Names, cards: Mapping[int, in
             "capabilities": _capabilities(ask, linked),
         }
     )
-
-
-def child_of(server: Workload) -> Child:
-    """Return how a server is run as a child; only servers that can be are among a gateway's children."""
-    if server.child is None:
-        message = f"{server.name} is nobody's child"
-        raise ValueError(message)
-    return server.child
-
-
-def command(server: Workload, folder: str, cards: Mapping[int, int]) -> str:
-    """Return the command line, as llama-swap's own splitting takes it apart (POSIX quoting)."""
-    child = child_of(server)
-    words = [PYTHON if word == "{python}" else word for word in (child.program, *child.args)]
-    return shell.words(_expanded(word, server, folder, cards) for word in words)
-
-
-def _expanded(word: str, server: Workload, folder: str, cards: Mapping[int, int]) -> str:
-    word = word.replace("{models}", folder)
-    head, found, rest = word.partition("{cards:")
-    if not found or server.gpu is None:
-        return word
-    name, _, tail = rest.partition("}")
-    return head + ",".join(f"{name}{cards[device.index]}" for device in server.gpu.devices) + tail
 
 
 def _capabilities(ask: GatewayAsk, linked: Linked) -> Values | None:
@@ -222,13 +193,3 @@ def _words(kind: Kind, number: int, spelt: Mapping[str, str]) -> list[str]:
 
 def _given(values: Mapping[str, Any]) -> Values:
     return {key: value for key, value in values.items() if value is not None}
-
-
-def devices(servers: Iterable[Workload]) -> list[int]:
-    """Return the positions of the cards that some servers use, in order."""
-    return sorted({device.index for server in servers if server.gpu for device in server.gpu.devices})
-
-
-def accelerators(servers: Iterable[Workload]) -> set[Accelerator]:
-    """Return how they drive their cards."""
-    return {server.gpu.accelerator for server in servers if server.gpu}

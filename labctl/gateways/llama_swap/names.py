@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from labctl.gateways import GatewayAsk
+from labctl.gateways.parent import servers_of
 from labctl.values import dataclass
 
 
@@ -39,12 +40,3 @@ def names_of(ask: GatewayAsk) -> Names:
         if len(servers) > 1 or servers[0] not in models
     }
     return Names(models=models, aliases=aliases, shared=shared)
-
-
-def servers_of(ask: GatewayAsk) -> Mapping[str, tuple[str, ...]]:
-    """Return public name → the servers that serve it."""
-    behind: dict[str, dict[str, None]] = {}
-    for linked in ask.endpoints:
-        for public in linked.endpoint.serves:
-            behind.setdefault(public, {})[linked.endpoint.workload] = None
-    return {public: tuple(servers) for public, servers in behind.items()}
