@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from labctl.model.base import ADDRESS_PATTERN, Block, Name, PortNumber, Positive, Power, SecretName, Size
+from labctl.model.base import ADDRESS_PATTERN, Block, Duration, Name, PortNumber, Positive, Power, SecretName, Size
 from labctl.model.fields import Folder, OneOrMany, conflict
 from labctl.quantity import GIB
 
@@ -146,6 +146,17 @@ class Nixos(Block):
     ] = "labctl"
     secrets_folder: Annotated[
         Folder | None, Field(description="folder of the machine with agenix' files; default `/etc/agenix`")
+    ] = None
+    confirm: Annotated[
+        Duration, Field(description="how long a new system waits to be confirmed before the old one comes back")
+    ] = 60
+    build: Annotated[
+        str | None,
+        Field(
+            description="machine that builds, as the host's root reaches it by SSH; default: the host itself",
+            examples=["root@forge"],
+            pattern=r"^([A-Za-z0-9._-]+@)?[A-Za-z0-9][A-Za-z0-9.-]*$",
+        ),
     ] = None
     options: Annotated[
         dict[str, Any],

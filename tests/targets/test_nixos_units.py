@@ -134,3 +134,10 @@ def test_the_flake_is_pinned(given: str | None, wanted: str) -> None:
     data = whole(**({"revision": given} if given else {}))
     (flake,) = [f for f in nixos.files(labs.rendered(data)) if f.path.endswith("flake.nix")]
     assert f'"github:NixOS/nixpkgs/{wanted}"' in flake.content.decode()
+
+
+def test_how_the_host_gets_a_new_system() -> None:
+    (root,) = labs.rendered(whole(confirm="2 min", build="root@forge")).tree.roots.values()
+    assert root.activation is not None
+    assert (root.activation.confirm, root.activation.build) == (120, "root@forge")
+    assert root.managers == (Manager.NIXOS,)

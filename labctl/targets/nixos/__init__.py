@@ -92,7 +92,7 @@ class Nixos:
         body = services.module(of)
         modules = system.modules(host, asked, body)
         check.check(host, asked, of, modules)
-        yield shared.root(host, Manager.NIXOS)
+        yield system.root(host)
         yield from models
         files = [file for r in of for file in _files(r)]
         yield from system.items(host, asked, modules, files)

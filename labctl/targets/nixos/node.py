@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from labctl.artefact import Item, Manager
+from labctl.artefact import Item
 from labctl.diagnostics import Diagnostic
 from labctl.placed import PlacedHost
-from labctl.targets import shared
 from labctl.targets.nixos import check, machine, system
 from labctl.targets.nixos.machine.cluster import RUNTIME
 from labctl.targets.nixos.needs import Needs, Node
@@ -20,7 +19,7 @@ def artefacts(host: PlacedHost, node: Node) -> Iterator[Item]:
     needs = _needs(host, node)
     modules = system.modules(host, needs, {})
     check.check(host, needs, (), modules)
-    yield shared.root(host, Manager.NIXOS)
+    yield system.root(host)
     yield from system.items(host, needs, modules, ())
 
 

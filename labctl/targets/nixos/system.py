@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from labctl.artefact import SYSTEM, File, Manager, SecretFile, Unit
+from labctl.artefact import SYSTEM, Activation, File, HostRoot, Manager, SecretFile, Unit
 from labctl.emit import nix
 from labctl.placed import PlacedHost
+from labctl.targets import shared
 from labctl.targets.nixos import folder, machine, release, secret
 from labctl.targets.nixos.needs import Needs
 from labctl.targets.nixos.run import Options
@@ -26,6 +28,14 @@ _MODULES: Final[Mapping[str, str]] = {
     "disko": "disko.nixosModules.disko",
     "sops-nix": "sops-nix.nixosModules.sops",
 }
+
+
+def root(host: PlacedHost) -> HostRoot:
+    """Return where the host's part of the tree lands, and how it gets a new system."""
+    options = host.machine or {}
+    build = options.get("build")
+    how = Activation(confirm=float(str(options.get("confirm", 60))), build=str(build) if build else None)
+    return replace(shared.root(host, Manager.NIXOS), activation=how)
 
 
 def modules(host: PlacedHost, needs: Needs, services: Options) -> dict[str, Options]:

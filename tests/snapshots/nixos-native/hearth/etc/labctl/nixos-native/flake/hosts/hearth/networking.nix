@@ -1,0 +1,20 @@
+# made by labctl from lab.yaml: edit that instead
+{
+  networking.firewall = {
+    enable = true;
+    interfaces.enp5s0.allowedTCPPorts = [ 3000 4000 8080 ];
+  };
+
+  services.openssh = {
+    enable = true;
+    settings = {
+      PasswordAuthentication = false;
+      KbdInteractiveAuthentication = false;
+      PermitRootLogin = "prohibit-password";
+    };
+  };
+
+  users.users.root.openssh.authorizedKeys.keys = [
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGZvcmFuZXhhbXBsZW9mYXB1YmxpY2tleWluYWxhYg ann@desk"
+  ];
+}
