@@ -23,6 +23,8 @@ HEAD: Final = 64 << 10
 """Bytes that the first line and the headers of a request may have."""
 HEAD_SECONDS: Final = 20.0
 """Seconds that they may take to come."""
+LINGER: Final = 1.0
+"""Seconds for which what a refused client still sends is read: closed at once, it might not get its answer."""
 IDLE: Final = 75
 """Seconds for which an idle connection is kept: longer than by clients, who else find it closed under a request."""
 FILES: Final = 65_536
@@ -74,7 +76,7 @@ class _Protocol(HttpToolsProtocol):
     """A request's head has to be short and to come soon. What is no HTTP is told so in OpenAI's shape."""
 
     _timer: asyncio.TimerHandle | None = None
-    _heading, _size = True, 0
+    _heading, _refused, _size = True, False, 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -85,6 +87,8 @@ class _Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         super().data_received(data)
         if self._heading:
             self._size += len(data)
@@ -118,10 +122,13 @@ class _Protocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, problem: Problem) -> None:
-        if self.transport.is_closing():
+        if self._refused or self.transport.is_closing():
             return
         body = problem.body()
         headers = [*problem.headers(), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
         self.transport.write(STATUS_LINE[problem.status] + lines + b"\r\n" + body)
-        self.transport.close()
+        self._refused = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER, self.transport.close)
