@@ -167,6 +167,12 @@ def test_what_every_host_needs(option: str) -> None:
     assert {(problem.kind, problem.path[0]) for problem in found} == {(Kind.MISSING, option)}
 
 
+def test_disks_that_another_file_defines_are_not_missed() -> None:
+    rest = {key: value for key, value in GOOD.items() if key not in {"fileSystems", "boot"}}
+    assert [problem.path for problem in check(rest, "26.05")] == [("fileSystems", "/"), ("boot", "loader")]
+    assert not list(check(rest, "26.05", whole=False))
+
+
 def test_every_row_is_well_formed() -> None:
     for option in table.options():
         assert str(option.type)

@@ -35,13 +35,16 @@ from labctl.targets.nixos.options.table import ITEM, NAME, Node, Option
 __all__ = ["Kind", "Problem", "check", "merged"]
 
 
-def check(definitions: Mapping[str, object], release: str) -> Iterator[Problem]:
-    """Yield what NixOS ``release`` would refuse, as far as labctl's table and rules know, in the definitions' order."""
+def check(definitions: Mapping[str, object], release: str, *, whole: bool = True) -> Iterator[Problem]:
+    """Yield what NixOS ``release`` would refuse, as far as labctl's table and rules know, in the definitions' order.
+
+    ``whole`` is false when another file, which only Nix reads, defines the machine's disks and how it boots.
+    """
     yield from _inside(table.tree(), definitions, (), release)
     for option in table.always_required():
         if not rules.defined(definitions, option.path):
             yield _missing(option, option.path)
-    yield from rules.check(definitions, release)
+    yield from rules.check(definitions, release, whole=whole)
 
 
 def merged(modules: Iterable[Mapping[str, object]]) -> dict[str, object]:

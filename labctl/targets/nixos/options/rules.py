@@ -1,7 +1,7 @@
 """What several definitions have to be together: the assertions of NixOS modules that a lab can run into.
 
-Each rule is a function from a host's definitions to problems, named in ``RULES``. The assertions are those of the
-modules that it names; where labctl demands more, the rule says why.
+Each rule is a function from a host's definitions to problems, named in ``MACHINE`` or ``RULES``. The assertions are
+those of the modules that it names; where labctl demands more, the rule says why.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from labctl.targets.nixos.options.view import View
 Rule: TypeAlias = Callable[[View, str], Iterator[Problem]]
 
 
-def check(definitions: Mapping[str, object], release: str) -> Iterator[Problem]:
-    """Yield what the rules find, in the order of ``RULES``."""
+def check(definitions: Mapping[str, object], release: str, *, whole: bool = True) -> Iterator[Problem]:
+    """Yield what the rules find, in the order of ``RULES``; those of ``MACHINE`` first, when disks are defined here."""
     view = View(definitions)
-    for rule in RULES:
+    for rule in (*(MACHINE if whole else ()), *RULES):
         yield from rule(view, release)
 
 
@@ -202,9 +202,8 @@ def _twice(view: View, _: str) -> Iterator[Problem]:
             yield Problem(Kind.CONFLICT, at, message, "Set one of them")
 
 
+MACHINE: Final[tuple[Rule, ...]] = (_root, _boot_loader)
 RULES: Final[tuple[Rule, ...]] = (
-    _root,
-    _boot_loader,
     _nvidia,
     _unfree,
     _containers,
