@@ -6,6 +6,7 @@ they define is then checked against labctl's own table of options. Nothing is bu
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,6 +19,12 @@ from tests.nix import real_nix
 
 STUB = Path(__file__).parent / "stub"
 _NAME = r"""[A-Za-z_][A-Za-z0-9_'-]*|"[^"]+\""""
+PACKAGES = frozenset(
+    row["name"] for row in csv.DictReader(STUB.with_name("packages.csv").read_text("utf-8").splitlines())
+)
+"""Packages of nixpkgs that modules may name, each with its source; there is no nixpkgs here to look them up in."""
+_OF_PACKAGES = frozenset({"override", "overrideAttrs", "overridePythonAttrs", "withPackages"})
+_HELPERS = frozenset({"writeText", "writeShellScript", "writeShellScriptBin", "lib"})
 _NAMED = re.compile(rf"(?<![.\w-])(pkgs|config)((?:\.(?:{_NAME}))+)")
 
 
@@ -28,6 +35,8 @@ def definitions(flake: Path) -> Mapping[str, Mapping[str, Any]]:
     """
     files = sorted(flake.rglob("*.nix"))
     real_nix.parse(*files)
+    unknown = [".".join(path) for path in _names(files)["pkgs"] if not _is_package(path)]
+    assert not unknown, f"packages that tests/nix/packages.csv does not have: {unknown}"
     call = flake / "evaluate.nix.call"
     call.write_text(
         f"import {STUB} {{ flake = {flake}/flake.nix; names = {nix.dump(_names(files))}; }}", encoding="utf-8"
@@ -44,6 +53,12 @@ def problems(flake: Path, release: str) -> Mapping[str, list[Problem]]:
 def unknown_reads(flake: Path) -> list[str]:
     """Return what modules read of ``config`` that is no option of the table and below none."""
     return [".".join(path) for path in _names(sorted(flake.rglob("*.nix")))["config"] if not _is_option(path)]
+
+
+def _is_package(path: list[str]) -> bool:
+    """Whether the table has a package, by itself or before a function of it or a helper."""
+    *above, last = path
+    return ".".join(path) in PACKAGES or (last in _OF_PACKAGES and ".".join(above) in PACKAGES) or path[0] in _HELPERS
 
 
 def _is_option(path: Iterable[str]) -> bool:

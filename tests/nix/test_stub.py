@@ -104,6 +104,7 @@ def test_packages_paths_and_functions_are_told_apart(tmp_path: Path) -> None:
         ("{ a.b = 1; imports = [ { a = [ 1 ]; } ]; }", "`a` has conflicting definitions"),
         ("{ imports = [ ./missing.nix ]; }", "missing.nix"),
         ("{ config, ... }: { a = config.a; }", "infinite recursion"),
+        ("{ pkgs, ... }: { a = pkgs.ollama_cuda; }", "ollama_cuda"),
     ],
 )
 def test_a_module_that_nix_refuses(tmp_path: Path, text: str, message: str) -> None:
