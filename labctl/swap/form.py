@@ -141,7 +141,8 @@ class Form:
     async def pieces(self, model: str) -> AsyncIterator[bytes]:
         """Give all of it, with ``model`` in the place of its own name; "" changes nothing."""
         self._kept.seek(0)
-        yield self._kept.read(self._at)
+        for at in range(0, self._at, _PIECE):
+            yield self._kept.read(min(_PIECE, self._at - at))
         yield self._new(model)
         self._kept.seek(self._at + len(self._name))
         while piece := self._kept.read(_PIECE):

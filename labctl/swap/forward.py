@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from labctl.swap.asgi import Gone, Header, Problem, Send
@@ -49,7 +50,11 @@ STALLED: Final = 60.0
 """Seconds for which a client may take nothing of its answer."""
 TAIL: Final = 4096
 """Bytes at an answer's end in which the number of tokens is looked for."""
-_TOKENS: Final = re.compile(rb'"(prompt|completion)_tokens"\s*:\s*(\d+)')
+_TOKENS: Final = re.compile(rb'"(prompt|input|completion|output)_tokens"\s*:\s*(\d+)')
+
+_KINDS: Final = MappingProxyType(
+    {b"prompt": "prompt", b"input": "prompt", b"completion": "completion", b"output": "completion"}
+)
 
 
 class NotTaken(Exception):  # noqa: N818 - another attempt may do
@@ -69,8 +74,8 @@ class Answer:
     sending: bool = False
 
     def tokens(self) -> dict[str, int]:
-        """Return ``prompt`` and ``completion`` tokens where the server said so."""
-        return {kind.decode(): int(count) for kind, count in _TOKENS.findall(self.tail)}
+        """Return ``prompt`` and ``completion`` tokens where the server said so, in either API's words."""
+        return {_KINDS[kind]: int(count) for kind, count in _TOKENS.findall(self.tail)}
 
 
 class Forwarder:
