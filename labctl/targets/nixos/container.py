@@ -28,14 +28,24 @@ def container(run: Run, form: Container) -> Made:
         "entrypoint": entrypoint or None,
         "cmd": [*first, *form.args],
         "environment": variables.plain,
-        "environmentFiles": [secret.place(host, f"{workload.name}.env")] if variables.secret else None,
         "ports": [published for port in workload.ports if (published := _published(port))],
         "volumes": [*(_volume(run, mount) for mount in form.mounts), *_files(run)],
         "user": form.user,
-        "extraOptions": [*_limits(run, form), *(_cards(run, workload.gpu) if workload.gpu else ())],
+        "extraOptions": [
+            *(f"--env={name}" for name in sorted(variables.secret)),
+            *_limits(run, form),
+            *(_cards(run, workload.gpu) if workload.gpu else ()),
+        ],
     }
+    options: dict[str, nix.Value] = {
+        "virtualisation": {"oci-containers": {"containers": {workload.name: given(value)}}}
+    }
+    if variables.secret:
+        # Docker takes a file's values as they stand, quotes and all; systemd reads it as it is written.
+        config: dict[str, nix.Value] = {"EnvironmentFile": secret.place(host, f"{workload.name}.env")}
+        options["systemd"] = {"services": {f"docker-{workload.name}": {"serviceConfig": config}}}
     return Made(
-        options={"virtualisation": {"oci-containers": {"containers": {workload.name: given(value)}}}},
+        options=options,
         unit=f"docker-{workload.name}.service",
         form=form,
         restarts=True,

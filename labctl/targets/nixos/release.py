@@ -21,7 +21,9 @@ class Release:
         ollama: ``acceleration`` or ``package``: what says how Ollama drives cards.
         ollama_models: the option with its folder of models.
         llama_cpp: ``flags`` or ``settings``: how ``services.llama-cpp`` takes arguments.
+        llama_cpp_lacks: flags of labctl's that its llama.cpp is too old for, and behaves without as they say.
         grafana_secret_key: whether Grafana's key has to be stated.
+        litellm_runtime: whether LiteLLM's package has what its callbacks import.
         cuda: the CUDA that programs are built with.
     """
 
@@ -31,6 +33,8 @@ class Release:
     ollama_models: str
     llama_cpp: str
     grafana_secret_key: bool
+    litellm_runtime: bool
+    llama_cpp_lacks: tuple[str, ...] = ()
     cuda: str
 
 
@@ -43,7 +47,9 @@ def release(name: str) -> Release:
     row = _row("release", "release", name)
     if row is None:
         raise KeyError(name)
-    return Release(name=name, **{k: v for k, v in row.items() if k not in {"release", "source"}})
+    known: dict[str, Any] = {key: value for key, value in row.items() if key not in {"release", "source"}}
+    lacks = tuple(str(flag) for flag in known.pop("llama_cpp_lacks", ()))
+    return Release(name=name, llama_cpp_lacks=lacks, **known)
 
 
 def cuda_capabilities(of: Release, capabilities: frozenset[str]) -> tuple[str, ...]:
@@ -82,4 +88,10 @@ def unfree(of: str) -> frozenset[str]:
 def libraries(product: str) -> tuple[str, ...]:
     """Return the Python libraries of a product that comes along as sources; empty for none."""
     row = _row("python", "product", product)
+    return tuple(row["packages"]) if row else ()
+
+
+def callback_libraries(callback: str) -> tuple[str, ...]:
+    """Return the Python libraries that one of LiteLLM's callbacks imports; empty for none that is known."""
+    row = _row("callback", "callback", callback)
     return tuple(row["packages"]) if row else ()

@@ -20,7 +20,7 @@ def common(run: Run, made: Made, units: Mapping[str, str]) -> Options:
     before = [run.siblings[name] for name in workload.after if name in run.siblings]
     config: dict[str, nix.Value] = {**_restart(run, made), **(_limits(workload, made))}
     waiting = _waiting(before, units)
-    if waiting:
+    if waiting and (made.module or not isinstance(made.form, Container)):  # a container's unit has no limit anyway
         config["TimeoutStartSec"] = sum(systemd_unit.patience(w) for w in before if _health(w)) + 60
     unit: dict[str, nix.Value] = {
         "wants": [units[w.name] for w in before if systemd_unit.needs(workload, w)],

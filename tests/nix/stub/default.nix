@@ -19,6 +19,7 @@ let
     outPath = "/nix/store/00000000000000000000000000000000-${name}";
     override = _: symbol "${name}-overridden" path;
     overrideAttrs = override;
+    overridePythonAttrs = override;
     withPackages = override;
     bin = symbol "${name}-bin" path;
     out = symbol name path;

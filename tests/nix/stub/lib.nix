@@ -29,7 +29,7 @@ rec {
   recursiveUpdate = old: new: old // builtins.mapAttrs
     (name: value: if isAttrs value && isAttrs (old.${name} or null) then recursiveUpdate old.${name} value else value) new;
 
-  concatStringsSep = builtins.concatStringsSep;
+  inherit (builtins) concatLists concatStringsSep;
   concatMapStringsSep = between: of: values: concatStringsSep between (map of values);
   escapeShellArg = value: "'${builtins.replaceStrings [ "'" ] [ "'\\''" ] (toString value)}'";
   escapeShellArgs = concatMapStringsSep " " escapeShellArg;

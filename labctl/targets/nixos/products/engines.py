@@ -68,7 +68,8 @@ def llama_cpp(run: Run) -> Made | None:
     if form is None or form.program != "llama-server":
         return None
     package = release.package("llama.cpp", _accelerator(run))
-    flags = tuple(_flags(form.args))
+    flags = tuple(flag for flag in _flags(form.args) if flag[0] not in run.release.llama_cpp_lacks)
+    form = replace(form, args=tuple(word for flag in flags for word in flag if word is not None))
     if not run.alone or run.host.user or not _is_plain(flags) or program.environment(run, form).secret:
         server = nix.Text(package, f"/bin/{release.program('llama.cpp')}")
         made = program.service(run, form, name=f"llama-cpp-{run.workload.name}", program=server)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from labctl.diagnostics import Diagnostic, LabctlError
 from labctl.emit import nix
@@ -32,6 +32,7 @@ def litellm(run: Run) -> Made:
         environment["PYTHONPATH"] = nix.Text(program.stored(workload))
     value: dict[str, nix.Value] = {
         "enable": True,
+        **_package(run, config.value),
         "host": port.bind,
         "port": port.published or port.listen,
         "settings": cast("Mapping[str, nix.Value]", config.value),
@@ -47,6 +48,18 @@ def litellm(run: Run) -> Made:
         files=tuple(modules),
         secrets=variables.secret,
     )
+
+
+def _package(run: Run, config: Any) -> dict[str, nix.Value]:
+    """Return the package with what the callbacks import, where the release's own lacks it."""
+    callbacks = config.get("litellm_settings", {}).get("callbacks") or ()
+    wanted = sorted({name for callback in callbacks for name in release.callback_libraries(str(callback))})
+    if run.release.litellm_runtime or not wanted:
+        return {}
+    more = [nix.Ref(f"pkgs.python3Packages.{name}") for name in wanted]
+    joined = nix.Call("lib.concatLists", [nix.Ref("old.dependencies"), more])
+    package = nix.Call("pkgs.litellm.overridePythonAttrs", nix.Lambda("old", {"dependencies": joined}))
+    return {"package": nix.Noted(package, f"for the callbacks {', '.join(map(str, callbacks))}")}
 
 
 def _workers(form: Native | None) -> dict[str, nix.Value]:

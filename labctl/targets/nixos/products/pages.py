@@ -35,7 +35,7 @@ def open_webui(run: Run) -> Made:
 
 
 def searxng(run: Run) -> Made:
-    """Return ``services.searx`` with SearXNG; its key is filled in when the service starts."""
+    """Return ``services.searx`` with SearXNG, which takes its key from the environment (``SEARXNG_SECRET``)."""
     workload = run.workload
     variables = shared.Environment.of(workload, workload.forms[0], {})
     port = workload.port()
@@ -44,7 +44,6 @@ def searxng(run: Run) -> Made:
         "server": {
             "bind_address": port.bind,
             "port": port.published or port.listen,
-            "secret_key": "$SEARXNG_SECRET",
         }
     }
     value: dict[str, nix.Value] = {

@@ -1,5 +1,5 @@
 # made by labctl from lab.yaml: edit that instead
-{ pkgs, ... }:
+{ lib, pkgs, ... }:
 {
   services.ollama = {
     enable = true;
@@ -23,6 +23,13 @@
 
   services.litellm = {
     enable = true;
+    # for the callbacks prometheus
+    package = pkgs.litellm.overridePythonAttrs (old: {
+      dependencies = lib.concatLists [
+        old.dependencies
+        [ pkgs.python3Packages.prometheus-client ]
+      ];
+    });
     host = "192.0.2.10";
     port = 4000;
     settings = {
