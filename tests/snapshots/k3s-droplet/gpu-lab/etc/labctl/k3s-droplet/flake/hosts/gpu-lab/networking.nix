@@ -1,0 +1,20 @@
+# made by labctl from lab.yaml: edit that instead
+{
+  networking.firewall = {
+    enable = true;
+    trustedInterfaces = [ "tailscale0" "cni0" "flannel.1" ];
+  };
+
+  services.openssh = {
+    enable = true;
+    settings = {
+      PasswordAuthentication = false;
+      KbdInteractiveAuthentication = false;
+      PermitRootLogin = "prohibit-password";
+    };
+  };
+
+  users.users.root.openssh.authorizedKeys.keys = [
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIVDb6EdOcouHQzNY/sptWHfd6tuJZdApBFxWPFKmXp2 you@workstation"
+  ];
+}
