@@ -46,7 +46,7 @@ _NO_CACHE: Final = "/nonexistent"
 _NUMBER: Final = re.compile(r"-\d+(\.\d+)?")
 
 
-class Keys(Block):
+class LlamaRouterKeys(Block):
     """Who may ask."""
 
     master: Annotated[SecretName | None, Field(description="secret that holds the key; it may do everything")] = None
@@ -59,7 +59,7 @@ class LlamaRouterBlock(GatewayBlock):
     parent: ClassVar[bool] = True
 
     port: Annotated[int, Field(description="host port of the endpoint and its page", ge=1, le=65535)] = 8888
-    keys: Keys = Keys()
+    keys: LlamaRouterKeys = LlamaRouterKeys()
     preload: Annotated[tuple[Name, ...], Field(description="deployments that are loaded at the start")] = ()
     idle: Annotated[
         Duration | None, Field(description="let a model that nobody asked for so long sleep: it keeps its place")

@@ -61,6 +61,8 @@ def _define(definitions: dict[str, Any], block: Block) -> str:
         return "#/$defs/Anything"
     if block.__name__ not in definitions:
         schema = block.model_json_schema(by_alias=True, ref_template="#/$defs/{model}")
-        definitions.update(schema.pop("$defs", {}))
-        definitions[block.__name__] = schema
+        for name, own in {**schema.pop("$defs", {}), block.__name__: schema}.items():
+            if definitions.setdefault(name, own) != own:
+                message = f"two different blocks are called {name}: editors would know one of them alone"
+                raise ValueError(message)
     return f"#/$defs/{block.__name__}"

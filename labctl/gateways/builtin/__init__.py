@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from pathlib import PurePosixPath
 from typing import Final
 
 from labctl.diagnostics import Diagnostic
@@ -19,6 +20,7 @@ from labctl.workload import (
     Health,
     ImageBuild,
     Metrics,
+    Mount,
     Native,
     Port,
     Probe,
@@ -28,6 +30,8 @@ from labctl.workload import (
 LISTEN: Final = 8888
 """Inside a container."""
 _CONFIG: Final = "/etc/labctl/gateway.json"
+_KEYS: Final = "/etc/labctl/keys"
+"""The folder of the file of keys: a file that is put in the place of another is not seen through a mounted file."""
 
 
 class Builtin:
@@ -70,7 +74,7 @@ class Builtin:
             memory_limit=options.memory_limit,
             controls=tuple(sorted(name for name, server in ask.residents.items() if server.control)),
             public=("http",),
-            metrics=Metrics(kind="labctl", path="/metrics", keyed=options.keys.master is not None),
+            metrics=Metrics(kind="labctl", path="/metrics", keyed=options.keys.any),
             origin=ask.origin,
             extra=options.extra,
             description="labctl's gateway and dashboard",
@@ -85,9 +89,12 @@ def _files(ask: GatewayAsk) -> tuple[ConfigFile, ...]:
 def _container(ask: GatewayAsk) -> Container:
     """Return the container: an image of the lab's own, or one that is built on the host from labctl's own sources."""
     own = ask.options.image
+    file = PurePosixPath(ask.options.keys.file) if ask.options.keys.file else None
+    keys = ("--keys", f"{_KEYS}/{file.name}") if file else ()
     return Container(
         image=own or f"labctl-{ask.lab}-gateway:{config.FORMAT}",
-        args=("--config", _CONFIG, "--bind", "0.0.0.0", "--port", str(LISTEN)),  # noqa: S104 - a container's own network
+        args=("--config", _CONFIG, "--bind", "0.0.0.0", "--port", str(LISTEN), *keys),  # noqa: S104 - its own network
+        mounts=(Mount(source=str(file.parent), target=_KEYS, read_only=True),) if file else (),
         probe=Probe.PYTHON,
         sealed=True,
         build=None if own else ImageBuild(name=WORKLOAD, files=_sources(ask.image)),
@@ -95,8 +102,12 @@ def _container(ask: GatewayAsk) -> Container:
 
 
 def _native(ask: GatewayAsk) -> Native:
-    address = ("--bind", ask.bind, "--port", str(ask.port))
-    return Native(program="{python}", args=("-m", PACKAGE, "--config", "{config:gateway.json}", *address))
+    return Native(program="{python}", args=("-m", PACKAGE, "--config", "{config:gateway.json}", *_told(ask)))
+
+
+def _told(ask: GatewayAsk) -> tuple[str, ...]:
+    file = ask.options.keys.file
+    return ("--bind", ask.bind, "--port", str(ask.port), *(("--keys", file) if file else ()))
 
 
 def _by_itself(ask: GatewayAsk) -> Native:
@@ -107,8 +118,7 @@ def _by_itself(ask: GatewayAsk) -> Native:
         ConfigFile(name="labctl/__init__.py", content="", target=""),
         *modules,
     )
-    address = ("--bind", ask.bind, "--port", str(ask.port))
-    args = ("-B", "{config:gateway.py}", "--config", "{config:gateway.json}", *address)
+    args = ("-B", "{config:gateway.py}", "--config", "{config:gateway.json}", *_told(ask))
     return Native(program="/usr/bin/python3", args=args, files=files)
 
 

@@ -27,6 +27,7 @@ def build(ask: GatewayAsk) -> Value:
         "patience": options.queue.patience,
         "min_residency": options.residency,
         "body_limit": options.body,
+        "origins": list(options.origins),
         "log_prompts": options.show_prompts,
         "keys": _keys(ask),
         "backends": [_backend(ask, name, found) for name, found in _by_server(ask.endpoints).items()],
@@ -38,7 +39,7 @@ def environment(ask: GatewayAsk) -> dict[str, EnvValue]:
     options: BuiltinBlock = ask.options
     named = {MASTER: options.keys.master} if options.keys.master else {}
     named |= {_variable(name): user.key for name, user in options.keys.users.items()}
-    if named:
+    if options.keys.any:
         named |= {_variable(client.name): client.secret for client in ask.clients}
     return {variable: SecretText((SecretRef(secret),)) for variable, secret in named.items()}
 
@@ -47,13 +48,19 @@ def _keys(ask: GatewayAsk) -> Value:
     options: BuiltinBlock = ask.options
     master: list[Value] = [{"name": "master", "env": MASTER, "admin": True}] if options.keys.master else []
     users: list[Value] = [
-        {"name": name, "env": _variable(name), "models": list(user.models), "parallel": user.parallel}
+        {
+            "name": name,
+            "env": _variable(name),
+            "models": list(user.models),
+            "parallel": user.parallel,
+            "per_minute": user.per_minute,
+        }
         for name, user in sorted(options.keys.users.items())
     ]
     clients: list[Value] = [
         {"name": c.name, "env": _variable(c.name), "only": "metrics" if c.metrics else "models"} for c in ask.clients
     ]
-    return [*master, *users, *clients] if master or users else []
+    return [*master, *users, *clients] if options.keys.any else []
 
 
 def _variable(name: str) -> str:

@@ -25,13 +25,27 @@ class User(Block):
     key: Annotated[SecretName, Field(description="secret that holds the key")]
     models: Annotated[tuple[PublicName, ...], Field(description="public names that it may use; default: all")] = ()
     parallel: Annotated[Positive | None, Field(description="requests at a time")] = None
+    per_minute: Annotated[Positive | None, Field(description="requests within any minute")] = None
 
 
-class Keys(Block):
+class BuiltinKeys(Block):
     """Who may ask."""
 
     master: Annotated[SecretName | None, Field(description="secret that holds the key that may do everything")] = None
     users: Annotated[dict[Name, User], Field(description="others, by name")] = {}
+    file: Annotated[
+        str | None,
+        Field(
+            description="file on the host with more keys, read again when it changes: a JSON list of objects with "
+            "`name`, `sha256` of the key, and at will `models`, `parallel`, `per_minute`",
+            pattern=r"^/([A-Za-z0-9._-]+/)+[A-Za-z0-9._-]+$",
+        ),
+    ] = None
+
+    @property
+    def any(self) -> bool:
+        """Whether anybody is asked for a key."""
+        return bool(self.master or self.users or self.file)
 
 
 class BuiltinBlock(GatewayBlock):
@@ -42,10 +56,14 @@ class BuiltinBlock(GatewayBlock):
     port: Annotated[int, Field(description="host port of the endpoint and the dashboard", ge=1, le=65535)] = 8888
     timeout: Annotated[Duration | None, Field(description="longest a server may be silent")] = None
     queue: Queue = Queue()
-    keys: Keys = Keys()
+    keys: BuiltinKeys = BuiltinKeys()
     pin: Annotated[tuple[Name, ...], Field(description="deployments that are loaded at the start and stay")] = ()
     preload: Annotated[tuple[Name, ...], Field(description="deployments that are loaded at the start")] = ()
     idle: Annotated[Duration | None, Field(description="unload on-demand models that nobody asked for so long")] = None
     residency: Annotated[Duration, Field(description="shortest time that a model stays loaded")] = 0
     body: Annotated[Size, Field(description="largest request")] = 64 << 20
+    origins: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s]+)$")], ...],
+        Field(description="web pages that may ask from a browser, as `https://chat.example`; `*` for all"),
+    ] = ()
     show_prompts: Annotated[bool, Field(description="show how requests begin in the dashboard's list")] = False

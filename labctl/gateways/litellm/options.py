@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from labctl.gateways.builtin.options import BuiltinBlock, Queue
-from labctl.gateways.builtin.options import Keys as BuiltinKeys
+from labctl.gateways.builtin.options import BuiltinBlock, BuiltinKeys, Queue
 from labctl.model.base import Block, Duration, Name, PortNumber, Positive, PublicName, Rate, SecretName, Size
 from labctl.model.fields import ImageName, OneOrMany
 from labctl.model.gateway import GatewayBlock

@@ -10,7 +10,7 @@ from labctl.model.base import Block, Duration, Name, Positive, SecretName
 from labctl.model.gateway import GatewayBlock
 
 
-class Keys(Block):
+class LlamaSwapKeys(Block):
     """Who may ask. llama-swap has one kind of key: each may do everything."""
 
     master: Annotated[SecretName | None, Field(description="secret that holds the key that is handed to people")] = None
@@ -24,7 +24,7 @@ class LlamaSwapBlock(GatewayBlock):
     parent: ClassVar[bool] = True
 
     port: Annotated[int, Field(description="host port of the endpoint and its page", ge=1, le=65535)] = 8888
-    keys: Keys = Keys()
+    keys: LlamaSwapKeys = LlamaSwapKeys()
     pin: Annotated[tuple[Name, ...], Field(description="deployments that are loaded at the start and stay")] = ()
     preload: Annotated[tuple[Name, ...], Field(description="deployments that are loaded at the start")] = ()
     idle: Annotated[Duration | None, Field(description="unload models that nobody asked for so long")] = None
