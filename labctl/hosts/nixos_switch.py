@@ -5,7 +5,9 @@ The protocol, in order; labctl may be killed between any two steps:
 1. The host arms a timer that takes the present system back (``nixos_window``).
 2. The host activates the new system with ``switch-to-configuration test``: it runs, and is not what is booted.
 3. labctl logs in anew, over no connection that was there before, and confirms. That proves that the new system's
-   network, firewall, sshd, user, sudo and Python let labctl in. Then, and only then, the timer is disarmed.
+   network, firewall, sshd, user, sudo and Python let labctl in. Then, and only then, the timer is disarmed. An
+   activation lasts until its services have started; meanwhile labctl logs in anew again and again, so that the host
+   need not wait for the end to know that it is shut off.
 4. The new system becomes the one that is booted (``nix-env --set``, ``switch-to-configuration boot``).
 
 Without the third step, for whatever reason, the host takes the old system back by the old system's own
@@ -22,7 +24,7 @@ from typing import Final
 from labctl.artefact import Activation
 from labctl.diagnostics import Diagnostic
 from labctl.hosts import nixos_window as window
-from labctl.hosts.base import HostError, LostError, Shell, Site
+from labctl.hosts.base import HostError, LostError, Shell, Site, Stopped
 from labctl.hosts.nixos_reach import Reach, run_script
 from labctl.hosts.nixos_record import PROFILE
 from labctl.hosts.watching import Watch
@@ -31,6 +33,10 @@ POLL: Final = 0.5
 """Seconds between two looks."""
 BACK_PATIENCE: Final = 300.0
 """Seconds that a host may take to have its old system back and to answer again."""
+ACTIVATION_PATIENCE: Final = 3600.0
+"""Seconds that an activation may take: services have limits of their own, and wait for one another."""
+HEARD_EVERY: Final = 0.25
+"""Part of the time to confirm after which the host hears of labctl again."""
 SWITCH_TIMEOUT: Final = 600.0
 """Seconds for making a system the one that is booted: a boot loader may have to be written."""
 SHOWN: Final = 3
@@ -38,6 +44,8 @@ SHOWN: Final = 3
 LAST_LINES: Final = 10
 SOME_FAILED: Final = 4
 """Exit status of switch-to-configuration: activated, and units failed, of whatever age (nixpkgs, its main.rs)."""
+TOO_LATE: Final = 124
+"""Stands for the exit status of an activation that does not end."""
 NEEDS_REBOOT: Final = 100
 """Exit status of switch-to-configuration: not activated, the init program is another one (as above)."""
 _KEEP: Final = 'nix-env -p "$1" --set "$2" && exec "$2/bin/switch-to-configuration" boot'
@@ -119,15 +127,16 @@ class Switch:
             raise HostError(_not_armed(self._site, ran.tail()))
 
     def _activate(self, new: str) -> tuple[str, int]:
-        """Activate and wait for the end; return what was printed and the exit status. Nothing stops it half way."""
+        """Activate and wait for the end; return what was printed and the exit status."""
         self._tell(f"activating {new}; taken back after {self._how.confirm:g} s unless a new connection confirms it")
         ran = self._reach.ask(lambda shell: window.activate(shell, new))
         if ran is not None and not ran.ok:
             self._judge(ran.tail(), ran.code, frozenset())
         self._watch.point()
         log, told = "", 0
-        deadline = time.monotonic() + window.PATIENCE + self._how.confirm + BACK_PATIENCE
-        while time.monotonic() < deadline:
+        began = heard = time.monotonic()
+        while time.monotonic() - began < ACTIVATION_PATIENCE:
+            self._stop_when_asked()
             seen = self._reach.ask(partial(window.look, seen=len(log.encode())))
             if seen is not None:
                 log += seen.log
@@ -137,8 +146,22 @@ class Switch:
                     raise self._error(_not_confirmed(self._site, self._how, self._reach))
                 if seen.code is not None:
                     return log, seen.code
+            if time.monotonic() - heard > HEARD_EVERY * self._how.confirm:
+                heard = time.monotonic()
+                self._reach.ask_anew(window.hear)
             time.sleep(POLL)
-        raise LostError(_silent(self._site, self._reach))
+        return f"{log}\nit was not done after {ACTIVATION_PATIENCE:g} s", TOO_LATE
+
+    def _stop_when_asked(self) -> None:
+        """Take the old system back first when somebody wants to stop, or has broken the lock."""
+        try:
+            self._watch.check()
+        except LostError:  # it asks the host: what that means is found out here
+            return
+        except (Stopped, HostError):
+            self._reach.ask(window.take_back)
+            self._await_back()
+            raise
 
     def _told(self, log: str, told: int, *, whole: bool) -> int:
         """Tell the lines that are new and complete; return how many bytes of the log have been told."""
@@ -217,7 +240,9 @@ def _not_armed(site: Site, detail: str) -> Diagnostic:
 
 def _not_activated(site: Site, code: int, failed: list[str], detail: str) -> Diagnostic:
     hint = "put that right in lab.yaml and apply again"
-    if code == NEEDS_REBOOT:
+    if code == TOO_LATE:
+        what = "its activation does not end"
+    elif code == NEEDS_REBOOT:
         what = "it can only be booted"
         hint = "build it there with `nixos-rebuild boot --flake`, reboot, and apply again"
     else:

@@ -1,8 +1,10 @@
 """The time between a new system and its confirmation, as it lies on the host: a timer, two scripts and a token.
 
 Whoever moves the token decides, and only one can: ``pending`` becomes ``confirmed`` (labctl, over a new connection) or
-``taken-back`` (the timer's script, which then lets the old system switch to itself). All of it is in ``/run``: a reboot
-ends it, and boots the system that was the default before, because the new one becomes it only when it is confirmed.
+``taken-back`` (the timer's script, which then lets the old system switch to itself). An activation may take as long as
+its services need to start. Meanwhile labctl shows, by new connections, that it gets in: the timer's script waits for as
+long as it hears of that, and no longer. All of it is in ``/run``: a reboot ends it, and boots the system that was the
+default before, because the new one becomes it only when it is confirmed.
 
 Both scripts run as transient units of the host's systemd. They outlive labctl, its connection and sshd, and a
 ``daemon-reexec``; switch-to-configuration leaves alone what has no file in ``/etc/systemd/system`` (nixpkgs,
@@ -25,8 +27,6 @@ ACTIVATE: Final = "labctl-nixos-activate"
 """Name of the service that activates the new one."""
 OLD_ROOT: Final = "/nix/var/nix/gcroots/labctl-nixos-old"
 """Keeps the old system from being collected while it may be needed."""
-PATIENCE: Final = 600
-"""Seconds that an activation may take before it is ended and taken back."""
 
 _ACTIVATE: Final = f"""\
 # Activates a new system: written by labctl, run by {ACTIVATE}.service. $1: the system.
@@ -37,20 +37,14 @@ mv code.part code
 """
 _BACK: Final = f"""\
 # Takes the old system back unless the new one was confirmed: written by labctl, run by {BACK}.service.
-# $1: the old system. $2: seconds that labctl has once the new one is active.
+# $1: the old system. $2: seconds without a new connection of labctl's after which that is done.
 cd {RUN} || exit 0
-waited=0
-while [ ! -e code ] && [ $waited -lt {PATIENCE} ]; do  # two switches at once are refused
-  case $(systemctl show --property ActiveState --value {ACTIVATE}.service) in activating | active) ;; *) break ;; esac
+while [ -e pending ] && [ -e heard ] && [ ! -e now ]; do
+  [ $(($(cut -d. -f1 /proc/uptime) - $(cat heard))) -lt "$2" ] || break
   sleep 1
-  waited=$((waited + 1))
-done
-while [ $waited -gt 0 ] && [ "$2" -gt 0 ] && [ -e code ] && [ -e pending ] && [ ! -e now ]; do
-  sleep 1
-  set -- "$1" $(($2 - 1))
 done
 mv pending taken-back 2>/dev/null || exit 0
-systemctl stop {ACTIVATE}.service
+systemctl stop {ACTIVATE}.service  # two switches at once are refused
 for attempt in 1 2 3 4 5; do
   "$1/bin/switch-to-configuration" test >back-log 2>&1
   result=$?
@@ -87,6 +81,7 @@ systemd-run --quiet --collect --no-ask-password --unit={BACK} --on-active="$3" -
 systemctl is-active --quiet {BACK}.timer
 """
 _START: Final = f"""\
+mkdir {RUN}/asked || exit 0
 exec systemd-run --quiet --collect --no-ask-password --no-block --unit={ACTIVATE} --property=Type=oneshot \\
   --setenv=PATH="$1/sw/bin:$PATH" --description='Activates a new system, for labctl' -- /bin/sh {RUN}/activate "$1"
 """
@@ -153,8 +148,13 @@ def arm(shell: Shell, *, old: str, new: str, limit: float) -> Ran:
 
 
 def activate(shell: Shell, new: str) -> Ran:
-    """Let the host activate the new system; returns at once."""
+    """Let the host activate the new system; returns at once. It does so once, however often it is asked."""
     return run_script(shell, _START, new)
+
+
+def hear(shell: Shell) -> bool:
+    """Let the host know that labctl gets in now."""
+    return run_script(shell, f"cd {RUN} && cut -d. -f1 /proc/uptime >heard.part && mv heard.part heard").ok
 
 
 def confirm(shell: Shell) -> bool:

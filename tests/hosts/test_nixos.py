@@ -10,7 +10,7 @@ import pytest
 
 from labctl.artefact import SYSTEM, Activation, HostRoot, Manager, Unit
 from labctl.hosts import nixos_record as record
-from labctl.hosts import nixos_switch, nixos_window
+from labctl.hosts import nixos_switch
 from labctl.hosts.base import HostError, LostError, Ran, Ref, Site
 from labctl.hosts.nixos import NixosManager
 from labctl.hosts.nixos_switch import Switch, failed_in
@@ -118,8 +118,8 @@ def test_what_had_failed_before_does_not_count() -> None:
 
 def test_nobody_answers_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     host = FakeHost(tail=[f"{PENDING}log\n"])
-    monkeypatch.setattr(nixos_window, "PATIENCE", 0)
-    monkeypatch.setattr(nixos_switch, "BACK_PATIENCE", -0.5)
+    monkeypatch.setattr(nixos_switch, "ACTIVATION_PATIENCE", 0)
+    monkeypatch.setattr(nixos_switch, "BACK_PATIENCE", 0)
     with pytest.raises(LostError) as caught:
         switch(host).to(OLD, NEW)
     assert caught.value.diagnostic.code == "LAB245"

@@ -145,6 +145,12 @@ def test_a_system_that_cannot_be_built(lab: NixLab) -> None:
     untouched(lab)
 
 
+def test_an_activation_that_takes_longer_than_the_time_to_confirm(lab: NixLab) -> None:
+    """Services may start slowly: while labctl still gets in, the host waits."""
+    other = lab.but(services={"alpha": service("slow")}, spec={"takes": 6}, confirm=3).applied()
+    assert other.words() == {"alpha": "slow first"}
+
+
 def test_built_elsewhere(lab: NixLab) -> None:
     other = lab.but(services={"alpha": service("two")}, build="root@builder").applied()
     assert "building the system on root@builder" in other.said()
@@ -181,8 +187,9 @@ def test_a_system_of_which_a_unit_fails(lab: NixLab) -> None:
 
 
 def test_a_service_that_ends_later_takes_the_whole_system_back(lab: NixLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labctl.hosts.health.STEADY", 1.5)
-    bad = lab.but(services={"alpha": service("two"), "beta": service("two", "sleep 0.6; exit 1")})
+    monkeypatch.setattr("labctl.hosts.health.STEADY", 1)
+    monkeypatch.setattr("labctl.hosts.health.GIVE_UP", 0.5)
+    bad = lab.but(services={"alpha": service("two"), "beta": service("two", "sleep 0.4; exit 1")})
     builds = lab.builds()
     report = bad.apply()
     assert code_of(report) == {"LAB110"}
