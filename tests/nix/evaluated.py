@@ -7,8 +7,10 @@ they define is then checked against labctl's own table of options. Nothing is bu
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +41,27 @@ def definitions(flake: Path) -> Mapping[str, Mapping[str, Any]]:
     assert not unknown, f"packages that tests/nix/packages.csv does not have: {unknown}"
     call = flake / "evaluate.nix.call"
     call.write_text(
-        f"import {STUB} {{ flake = {flake}/flake.nix; names = {nix.dump(_names(files))}; }}", encoding="utf-8"
+        f"import {STUB} {{ flake = {flake}/flake.nix; names = {nix.dump(_names(files))}; units = {_units()}; }}",
+        encoding="utf-8",
     )
     found: dict[str, Mapping[str, Any]] = _value(real_nix.evaluate(call), flake)
     return found
+
+
+@cache
+def _units() -> str:
+    """Return, as Nix, what NixOS' modules define of their own units: a plain definition beside it is a conflict."""
+    rows = csv.DictReader(STUB.with_name("units.csv").read_text("utf-8").splitlines())
+    return nix.dump(
+        [
+            {
+                "module": row["service"].split("."),
+                "path": ["systemd", "services", row["unit"], *row["option"].split(".")],
+                "value": json.loads(row["value"]),
+            }
+            for row in rows
+        ]
+    )
 
 
 def problems(flake: Path, release: str) -> Mapping[str, list[Problem]]:

@@ -150,3 +150,32 @@ def test_a_module_that_nixos_refuses(tmp_path: Path, text: str, release: str, ki
 def test_a_module_that_nixos_takes(tmp_path: Path, release: str) -> None:
     text = '{ pkgs, ... }: { environment.systemPackages = [ pkgs.git ]; services.k3s.tokenFile = "/run/token"; }'
     assert evaluated.problems(host(tmp_path, text), release) == {"lab": []}
+
+
+UNIT = "systemd.services.prometheus-node-exporter.serviceConfig"
+ENABLE = "services.prometheus.exporters.node.enable"
+
+
+@pytest.mark.parametrize(
+    ("text", "met"),
+    [
+        (f'{{ {UNIT}.UMask = "0027"; }}', True),
+        (f'{{ lib, ... }}: {{ {UNIT}.UMask = lib.mkDefault "0027"; }}', False),
+        (f'{{ lib, ... }}: {{ {UNIT}.UMask = lib.mkForce "0027"; }}', False),
+        (f'{{ {UNIT}.UMask = "0077"; }}', False),
+        (f"{{ {UNIT}.RestartSec = 10; }}", False),
+        (
+            f'{{ lib, ... }}: {{ {UNIT}.UMask = "0027"; services.prometheus.exporters.node.enable = lib.mkForce false; }}',
+            False,
+        ),
+    ],
+)
+def test_what_a_module_says_of_its_own_unit_is_not_said_again(tmp_path: Path, text: str, met: bool) -> None:  # noqa: FBT001
+    """The module of the good host's node exporter sets its UMask to 0077."""
+    flake = host(tmp_path, text)
+    if met:
+        with pytest.raises(AssertionError, match=r"serviceConfig\.UMask` has conflicting definitions"):
+            evaluated.definitions(flake)
+    else:
+        service = evaluated.definitions(flake)["lab"]["systemd"]["services"]["prometheus-node-exporter"]
+        assert set(service["serviceConfig"]) <= {"UMask", "RestartSec"}, "what NixOS defines is left out"

@@ -1,9 +1,12 @@
 # What stands in for nixpkgs and for other flakes: `names` says which packages and which values of the configuration the
 # modules name, each a list of names from the top; they evaluate to symbols. `flake` is the path of a flake.nix.
 #
+# `units` says what NixOS' own modules define of their units, each a list: the module, the path of the definition, its
+# value. They are merged with the modules' definitions, so that a contradiction fails, and left out of the result.
+#
 # Returns per host the merged definitions as data: a package is { _package = its path; }, a path { _path = …; }, a
 # function { _function = true; }. Nothing here knows NixOS' options: labctl's own table judges the result.
-{ flake, names }:
+{ flake, names, units ? [ ] }:
 let
   inherit (builtins) concatMap head isAttrs isFunction isList isPath isString listToAttrs map mapAttrs removeAttrs substring
     tail toString;
@@ -65,9 +68,17 @@ let
         else if isFunction module then load (module arguments)
         else concatMap load (module.imports or [ ]) ++ [ module ];
       body = module: module.config or (removeAttrs module [ "imports" "options" "_file" "key" "meta" "disabledModules" ]);
-      definitions = merge (map body (concatMap load modules));
+      bodies = map body (concatMap load modules);
+      definitions = merge bodies;
+      modulesOwn = map (row: at row.path row.value) (builtins.filter (row: enabled definitions row.module) units);
+      together = merge (bodies ++ modulesOwn);
     in
-    { inherit config definitions; };
+    { inherit config; definitions = builtins.deepSeq (describe together) (describe definitions); };
+
+  at = path: value: if path == [ ] then value else { ${head path} = at (tail path) value; };
+  enabled = definitions: module:
+    if module == [ ] then definitions.enable or false == true
+    else isAttrs (definitions.${head module} or null) && enabled definitions.${head module} (tail module);
 
   describe = value:
     if isPath value then { _path = toString value; }
@@ -88,4 +99,4 @@ let
   inputs = mapAttrs (name: _: others.${name} or (throw "no flake stands in for the input `${name}`")) given.inputs;
   outputs = given.outputs (inputs // { self = outputs; });
 in
-mapAttrs (_: system: describe system.definitions) outputs.nixosConfigurations
+mapAttrs (_: system: system.definitions) outputs.nixosConfigurations
