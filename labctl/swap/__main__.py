@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from labctl.swap.app import App
 from labctl.swap.config import ConfigError, read
@@ -18,12 +19,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", required=True, help="the rendered gateway.json")
     parser.add_argument("--bind", help="address to serve at, in place of the file's")
     parser.add_argument("--port", type=int, help="port to serve at, in place of the file's")
+    parser.add_argument("--keys", help="a file of more keys, in place of the file's: read again when it changes")
     parser.add_argument("--check", action="store_true", help="read the configuration and end")
     options = parser.parse_args(arguments)
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # nobody reads who wrote a line
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     try:
         config = read(options.config)
+        if options.keys:
+            config = replace(config, keys_file=options.keys)
         app = App(config)
     except ConfigError as error:
         sys.stderr.write(f"error: {error}\n")

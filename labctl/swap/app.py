@@ -34,7 +34,7 @@ REMEMBERED: Final = 200
 
 
 class App:
-    """An ASGI application. Use it as ``async with App(config) as app``, or let ``lifespan`` open and close it."""
+    """An ASGI application. ``open`` connects it to everything, ``close`` lets go; ASGI's ``lifespan`` asks for both."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -169,9 +169,9 @@ class App:
     async def _serve(
         self, path: str, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send, key: Key
     ) -> None:
-        if not self.keys.enter(key):
-            message = f"key {key.name!r} has {key.parallel} requests under way, as many as it may"
-            raise Problem(429, message, kind="rate_limit_error", code="too_many_requests", retry_after=1)
+        too_many = self.keys.enter(key)
+        if too_many is not None:
+            raise too_many
         record = begin(path, scope, headers, key)
         asked = None
         begun = asyncio.get_running_loop().time()

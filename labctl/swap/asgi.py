@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +47,7 @@ class Problem(Exception):  # noqa: N818 - an answer
         """Return the headers that go with it."""
         found = [(b"content-type", b"application/json")]
         if self.retry_after is not None:
-            found.append((b"retry-after", str(max(1, round(self.retry_after))).encode()))
+            found.append((b"retry-after", str(max(1, math.ceil(self.retry_after))).encode()))
         if self.allow:
             found.append((b"allow", self.allow.encode()))
         if self.status == 401:

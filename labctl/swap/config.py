@@ -79,7 +79,7 @@ class Key:
         sha256: of the key, in hex; env: or the variable that holds the key itself.
         only: ``metrics`` for a key that opens figures and nothing else, ``models`` for one that opens no figures.
         models: public names that it may use; empty for all.
-        parallel: requests of it at a time, waiting ones among them; None for no limit.
+        parallel: requests of it at a time, waiting ones among them; per_minute: within any minute. None for no limit.
         admin: may start, stop and pin servers.
     """
 
@@ -89,6 +89,7 @@ class Key:
     only: str = ""
     models: tuple[str, ...] = ()
     parallel: int | None = None
+    per_minute: int | None = None
     admin: bool = False
 
 

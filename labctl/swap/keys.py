@@ -7,13 +7,16 @@ import hmac
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from labctl.swap.asgi import Problem
 from labctl.swap.config import ConfigError, Key, read_keys
 
+MINUTE: Final = 60.0
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at the file."""
 EVERYBODY: Final = Key(name="everybody", sha256="", admin=True)
@@ -32,8 +35,9 @@ class Keys:
         self._keys: tuple[Key, ...] = ()
         self.busy: dict[str, int] = {}
         """Key's name → requests of it under way."""
+        self._came: dict[str, deque[float]] = {}
         if path:
-            self._read()
+            self._begin()
 
     def who(self, headers: Mapping[bytes, bytes]) -> Key | None:
         """Return whose key a request carries, None when it carries no valid one. Takes the same time for every key."""
@@ -51,17 +55,32 @@ class Keys:
                 found = key
         return found
 
-    def enter(self, key: Key) -> bool:
-        """Count a request of a key; False when it has as many as it may."""
+    def enter(self, key: Key) -> Problem | None:
+        """Count a request of a key; return what it is answered when it has as many as it may."""
         busy = self.busy.get(key.name, 0)
         if key.parallel is not None and busy >= key.parallel:
-            return False
+            return _too_many(f"key {key.name!r} has {key.parallel} requests under way, as many as it may", 1)
+        if key.per_minute is not None:
+            came, now = self._came.setdefault(key.name, deque()), self._clock()
+            while came and came[0] <= now - MINUTE:
+                came.popleft()
+            if len(came) >= key.per_minute:
+                message = f"key {key.name!r} has made {key.per_minute} requests within a minute, as many as it may"
+                return _too_many(message, came[0] + MINUTE - now)
+            came.append(now)
         self.busy[key.name] = busy + 1
-        return True
+        return None
 
     def leave(self, key: Key) -> None:
         """A request of a key is over."""
         self.busy[key.name] = max(0, self.busy.get(key.name, 0) - 1)
+
+    def _begin(self) -> None:
+        """Read the file for the first time. One that is not there yet opens nothing to anybody."""
+        if Path(self._path).exists():
+            self._read()
+        else:
+            log.warning("keys: there is no %s yet: nobody is let in by it", self._path)
 
     def _refresh(self) -> None:
         if not self._path:
@@ -89,6 +108,10 @@ class Keys:
             message = f"keys: {path}: {getattr(error, 'strerror', None) or error}"
             raise ConfigError(message) from error
         self._keys, self._stamp = read_keys(text), _stamp(found)
+
+
+def _too_many(message: str, seconds: float) -> Problem:
+    return Problem(429, message, kind="rate_limit_error", code="too_many_requests", retry_after=seconds)
 
 
 def _stamp(found: os.stat_result) -> tuple[int, int, int]:
