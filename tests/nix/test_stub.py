@@ -164,10 +164,7 @@ ENABLE = "services.prometheus.exporters.node.enable"
         (f'{{ lib, ... }}: {{ {UNIT}.UMask = lib.mkForce "0027"; }}', False),
         (f'{{ {UNIT}.UMask = "0077"; }}', False),
         (f"{{ {UNIT}.RestartSec = 10; }}", False),
-        (
-            f'{{ lib, ... }}: {{ {UNIT}.UMask = "0027"; services.prometheus.exporters.node.enable = lib.mkForce false; }}',
-            False,
-        ),
+        (f'{{ lib, ... }}: {{ {UNIT}.UMask = "0027"; {ENABLE} = lib.mkForce false; }}', False),
     ],
 )
 def test_what_a_module_says_of_its_own_unit_is_not_said_again(tmp_path: Path, text: str, met: bool) -> None:  # noqa: FBT001
