@@ -64,7 +64,7 @@ def of_machine(host: PlacedHost, site: Settings, hosts: Sequence[PlacedHost]) ->
 def server_root(hosts: Sequence[PlacedHost]) -> HostRoot | None:
     """Return the root of the machine that is the cluster's server, None where labctl does not look after that one."""
     servers = [host for host in hosts if host.machine is not None and not host.options.get("server")]
-    return shared.root(servers[0], Manager.NIXOS) if servers else None
+    return nixos.root(servers[0]) if servers else None
 
 
 def _file(host: PlacedHost, name: str, value: dict[str, Any]) -> File:

@@ -10,8 +10,9 @@ from labctl.placed import PlacedHost
 from labctl.targets.nixos import check, machine, system
 from labctl.targets.nixos.machine.cluster import RUNTIME
 from labctl.targets.nixos.needs import Needs, Node
+from labctl.targets.nixos.system import root
 
-__all__ = ["RUNTIME", "Node", "artefacts", "remarks"]
+__all__ = ["RUNTIME", "Node", "artefacts", "remarks", "root"]
 
 
 def artefacts(host: PlacedHost, node: Node) -> Iterator[Item]:
