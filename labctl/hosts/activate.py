@@ -62,6 +62,17 @@ def remove_units(work: Work) -> None:
             raise HostError(work.failed[change.address])  # what its services read must stay
 
 
+def remove_again(work: Work) -> None:
+    """Stop what somebody has started since it was removed: a gateway starts servers for as long as it runs."""
+    for name in sorted(work.retired):
+        gone = [(n, r) for n, r in work.initial_units.items() if r.manager == name and n not in work.manifest.units]
+        refs = [Ref(name=n, id=r.id, project=r.project, group=r.group, record=r) for n, r in gone]
+        seen = work.managers[name].observe(refs)
+        for ref in refs:
+            if seen[ref.name].state not in {UnitState.ABSENT, UnitState.STOPPED, UnitState.FINISHED}:
+                work.managers[name].forget(ref)
+
+
 def close_projects(work: Work) -> None:
     """Let managers put away projects of which no unit is left: networks, daemons."""
     left = {(u.manager, u.project) for u in work.units.values()}

@@ -34,6 +34,7 @@ def _retire(work: Work) -> None:
 
 def _prune(work: Work) -> None:
     """Take away what is no longer wanted; not where a unit failed: the way back needs no image or model anew."""
+    activate.remove_again(work)
     if not work.destroy and any(c.address in work.failed or c.name in work.broken for c in work.todo(Kind.UNIT)):
         return
     content.prune(work)

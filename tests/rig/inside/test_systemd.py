@@ -211,3 +211,13 @@ def test_logs_are_found_in_a_journal_of_their_own(lab: Lab) -> None:
     assert lab.apply().ok
     assert "said so" not in out("journalctl", "--no-pager", "--output=cat", "--unit", unit("quiet"))
     assert "said so" in "\n".join(fleet.logs(lab.tree(), "quiet", lines=20))
+
+
+def test_what_is_started_again_while_it_is_removed_is_gone_all_the_same(lab: Lab) -> None:
+    """A gateway starts what is asked for while it runs: here a loop that is stopped last, being first by name."""
+    again = f"while :; do systemctl start {unit('web')}; sleep 0.05; done"
+    form = Native(program="/bin/sh", args=("-c", again), user="root")
+    lab.workloads["keeper"] = server("keeper", 8111, forms=(form,), files=(), env={}, health=None)
+    assert lab.apply().ok
+    assert lab.destroy().ok
+    assert out("systemctl", "show", "-P", "ActiveState", unit("web")) == "inactive"
