@@ -11,6 +11,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -237,8 +238,19 @@ def test_after_a_power_cut_everything_comes_back(lab: Lab) -> None:
     assert lab.todo() == set()
 
 
-def test_destroyed_it_leaves_nothing(lab: Lab, before: set[str]) -> None:
-    lab.ok("destroy", "--yes", "--data")
+def test_destroyed_while_people_ask_it_leaves_nothing(lab: Lab, before: set[str]) -> None:
+    """As long as the gateway runs, it starts what is asked for: what was stopped already, too."""
+
+    def ask_on(name: str) -> None:
+        with suppress(httpx.TransportError):
+            while True:
+                lab.post(name)
+
+    with ThreadPoolExecutor() as pool:
+        work = [pool.submit(ask_on, name) for name in TALK]
+        lab.ok("destroy", "--yes", "--data")
+        for asked in work:
+            asked.result(60)
     assert leftovers(lab.home.rig) - before == set()
 
 
