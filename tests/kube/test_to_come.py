@@ -18,8 +18,10 @@ import pytest
 from labctl.artefact import Cluster, File, Tree
 from labctl.hosts import fleet
 from labctl.hosts.events import HostDone
+from labctl.hosts.fleet import How
 from labctl.plan.diff import diff
 from labctl.plan.model import Action, Plan
+from labctl.plan.wire import plan_from_json, plan_to_json
 from labctl.secrets import Secrets
 from labctl.views.plan import render_plan
 from tests.hosts.labs import HOST as MACHINE
@@ -107,6 +109,16 @@ def test_one_apply_brings_the_machine_and_then_what_runs_in_its_cluster(lab: Lab
     assert lab.do(undone, tree).ok
     assert [e.host for e in lab.events if isinstance(e, HostDone)] == [HOST, MACHINE]
     assert lab.get("ConfigMap", "settings") is None
+
+
+def test_a_plan_that_was_kept_holds_for_a_cluster_to_come(lab: Lab, machine: Machine) -> None:
+    lab.secret(KEY="a-value-of-mine")
+    tree = Tree.of([*both(lab, machine, "settings").items(), lab.keys("keys", KEY="KEY")])
+    digests = fleet.secret_digests(tree, lab.secrets)
+    kept = plan_from_json(plan_to_json(diff(tree, fleet.observe(tree, lab.secrets), digests, lab="test")))
+    report = lab.do(kept, tree, How(exact=True))
+    assert report.ok, report.diagnostics
+    assert lab.get("Secret", "keys") is not None
 
 
 def test_what_is_there_after_all_is_not_touched_unless_it_was_planned(lab: Lab, machine: Machine) -> None:
