@@ -33,6 +33,7 @@ _ACTIVATE: Final = f"""\
 cd {RUN} || exit 1
 "$1/bin/switch-to-configuration" test >log 2>&1
 echo $? >code.part
+cat log  # for the journal
 mv code.part code
 """
 _BACK: Final = f"""\
@@ -48,6 +49,7 @@ systemctl stop {ACTIVATE}.service  # two switches at once are refused
 for attempt in 1 2 3 4 5; do
   "$1/bin/switch-to-configuration" test >back-log 2>&1
   result=$?
+  cat back-log
   case $result in 0 | 4 | 100) break ;; esac
   sleep 2
 done
