@@ -12,12 +12,14 @@ from labctl.targets.nixos.values import given, merge
 from labctl.workload import Start, Workload
 
 _SET_LOGIN: Final = """\
-psql --no-psqlrc --quiet --set=owner={user} --set=password="$(cat "$CREDENTIALS_DIRECTORY/password")" <<'SQL'
+psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --set=owner={user} <<'SQL'
+\\set password `cat "$CREDENTIALS_DIRECTORY/password"`
 ALTER ROLE :"owner" WITH LOGIN PASSWORD :'password';
 ALTER DATABASE {database} OWNER TO :"owner";
 SQL
 """
-"""Names are identifiers (the block's pattern); the password never becomes part of the text."""
+"""Names are identifiers (the block's pattern); the password becomes part of no text and of no argument, which others
+could see."""
 
 
 _CREATE: Final = """\
