@@ -57,7 +57,7 @@ def test_containers_of_children_are_nobodys() -> None:
     assert secrets.entries["LABCTL_KEY_MASTER"].names == ("GATEWAY_KEY",)
     made = [a for a in found.tree.artefacts if isinstance(a, File) and a.path.endswith("Dockerfile")]
     assert [line for line in made[0].content.decode().splitlines() if line.startswith("FROM")] == [
-        "FROM ghcr.io/mostlygeek/llama-swap:cpu AS swap",
+        "FROM ghcr.io/mostlygeek/llama-swap:v256-cpu-b11011 AS swap",
         "FROM ghcr.io/ggml-org/llama.cpp:server-cuda-b11459",
     ]
     assert any(isinstance(a, Image) and a.reference == gateway["image"] for a in found.tree.items())
