@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from labctl.artefact import SYSTEM, Format, Manager
+from labctl.emit.nix import Ref
 from labctl.render import Rendered
 from labctl.targets.nixos.folder import SYSTEM_UNIT
 from tests.resolve import labs
@@ -67,8 +68,7 @@ def test_sops_brings_them_where_it_is_asked_to(tmp_path: Path) -> None:
     data = whole(secrets="sops-nix")
     assert not nixos.secrets(labs.rendered(data))
     found = nixos.options(data, tmp_path)
-    services = (tmp_path / "hosts/box/services.nix").read_text(encoding="utf-8")
-    assert 'environmentFile = config.sops.templates."open-webui.env".path;' in services
+    assert found["services"]["open-webui"]["environmentFile"] == Ref("config.sops.templates.open-webui.env.path")
     assert set(found["sops"]["secrets"]) >= {"LITELLM_MASTER_KEY", "OPEN_WEBUI_SECRET_KEY"}
     flake = (tmp_path / "flake.nix").read_text(encoding="utf-8")
     assert "sops-nix.nixosModules.sops" in flake

@@ -17,7 +17,8 @@ let
   # A package by where it stands, `pkgs.a.b`; its own name is the last word.
   symbol = name: path: rec {
     type = "derivation";
-    inherit name path;
+    inherit name;
+    _place = path;
     pname = name;
     outPath = "/nix/store/00000000000000000000000000000000-${name}";
     override = _: symbol "${name}-overridden" path;
@@ -84,7 +85,7 @@ let
     if isPath value then { _path = toString value; }
     else if isFunction value then { _function = true; }
     else if isList value then map describe value
-    else if isAttrs value && value.type or null == "derivation" then { _package = value.path; }
+    else if isAttrs value && value.type or null == "derivation" then { _package = value._place; }
     else if isAttrs value then mapAttrs (_: describe) (lib.filterAttrs (_: inner: !(isAttrs inner && isUndefined inner)) value)
     else value;
 

@@ -26,6 +26,10 @@ rec {
   mapAttrs' = of: set: listToAttrs (map (name: of name set.${name}) (attrNames set));
   mapAttrsToList = of: set: map (name: of name set.${name}) (attrNames set);
   filterAttrs = keeps: set: listToAttrs (map (name: nameValuePair name set.${name}) (filter (name: keeps name set.${name}) (attrNames set)));
+  attrByPath = path: default: set:
+    if path == [ ] then set
+    else if isAttrs set && set ? ${builtins.head path} then attrByPath (builtins.tail path) default set.${builtins.head path}
+    else default;
   recursiveUpdate = old: new: old // builtins.mapAttrs
     (name: value: if isAttrs value && isAttrs (old.${name} or null) then recursiveUpdate old.${name} value else value) new;
 
