@@ -111,7 +111,7 @@ def _told(ask: GatewayAsk) -> tuple[str, ...]:
 
 
 def _by_itself(ask: GatewayAsk) -> Native:
-    """Return the form for a host without labctl: the program comes along, its libraries are the system's."""
+    """Return the form for a host without labctl: the program comes along, its libraries are the host's."""
     modules = (ConfigFile(name=f"labctl/swap/{name}", content=text, target="") for name, text in package().items())
     files = (
         ConfigFile(name="gateway.py", content=shipped("gateway.py"), target=""),
@@ -119,7 +119,7 @@ def _by_itself(ask: GatewayAsk) -> Native:
         *modules,
     )
     args = ("-B", "{config:gateway.py}", "--config", "{config:gateway.json}", *_told(ask))
-    return Native(program="/usr/bin/python3", args=args, files=files)
+    return Native(program=ask.options.python, args=args, files=files)
 
 
 def _sources(base: str) -> dict[str, str]:

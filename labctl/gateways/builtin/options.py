@@ -66,4 +66,15 @@ class BuiltinBlock(GatewayBlock):
         tuple[Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s]+)$")], ...],
         Field(description="web pages that may ask from a browser, as `https://chat.example`; `*` for all"),
     ] = ()
+    otlp: Annotated[
+        str | None,
+        Field(
+            description="collector that gets a trace of each request, by OTLP over HTTP, as `http://phoenix:6006`",
+            pattern=r"^https?://[^/\s]+(/\S*)?$",
+        ),
+    ] = None
+    python: Annotated[
+        str,
+        Field(description="Python of the host that runs it where it is a unit: 3.11 or newer", pattern=r"^/[^\s%$]+$"),
+    ] = "/usr/bin/python3"
     show_prompts: Annotated[bool, Field(description="show how requests begin in the dashboard's list")] = False
