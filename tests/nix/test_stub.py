@@ -156,6 +156,14 @@ UNIT = "systemd.services.prometheus-node-exporter.serviceConfig"
 ENABLE = "services.prometheus.exporters.node.enable"
 
 
+def test_a_containers_unit_has_no_limit_to_start_in(tmp_path: Path) -> None:
+    """The good host has the containers `db` and `web`."""
+    text = "{ systemd.services.docker-web.serviceConfig.TimeoutStartSec = VALUE; }"
+    with pytest.raises(AssertionError, match=r"docker-web\.serviceConfig\.TimeoutStartSec` has conflicting"):
+        evaluated.definitions(host(tmp_path, text.replace("VALUE", "60")))
+    assert evaluated.definitions(host(tmp_path, text.replace("VALUE", "0")))
+
+
 @pytest.mark.parametrize(
     ("text", "met"),
     [

@@ -71,11 +71,17 @@ let
       body = module: module.config or (removeAttrs module [ "imports" "options" "_file" "key" "meta" "disabledModules" ]);
       bodies = map body (concatMap load modules);
       definitions = merge bodies;
-      modulesOwn = map (row: at row.path row.value) (builtins.filter (row: enabled definitions row.module) units);
+      modulesOwn = map (row: at row.path row.value) (concatMap (ofHost definitions) units);
       together = merge (bodies ++ modulesOwn);
     in
     { inherit config; definitions = builtins.deepSeq (describe together) (describe definitions); };
 
+  # A row as it is, where its module is enabled; with `<name>` in its path, once for each container.
+  ofHost = definitions: row:
+    if builtins.all (word: word == builtins.replaceStrings [ "<name>" ] [ "" ] word) row.path
+    then lib.optional (enabled definitions row.module) row
+    else map (name: row // { path = map (builtins.replaceStrings [ "<name>" ] [ name ]) row.path; })
+      (builtins.attrNames (definitions.virtualisation.oci-containers.containers or { }));
   at = path: value: if path == [ ] then value else { ${head path} = at (tail path) value; };
   enabled = definitions: module:
     if module == [ ] then definitions.enable or false == true
