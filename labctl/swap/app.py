@@ -24,6 +24,7 @@ from labctl.swap.loop import Loop
 from labctl.swap.metrics import Metrics
 from labctl.swap.records import Record, begin, preview
 from labctl.swap.tickets import Ticket, Unavailable
+from labctl.swap.trace import Parent, Traces
 from labctl.swap.upstream import Connections
 
 log = logging.getLogger("labctl.swap")
@@ -41,7 +42,8 @@ class App:
         self.keys = Keys(config.keys, config.keys_file)
         self.metrics = Metrics()
         self.records: deque[Record] = deque(maxlen=REMEMBERED)
-        self._watch: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._traces: Traces | None = None
         self._pages: dict[tuple[str, str], Callable[[Send, Key, Receive], Awaitable[None]]] = {
             ("GET", paths.MODELS): self._models,
             ("GET", "/metrics"): self._figures,
@@ -61,7 +63,10 @@ class App:
         self._forwarder = Forwarder(self._connections)
         self.machine = host.Machine()
         await self.loop.open()
-        self._watch = asyncio.create_task(self.loop.watch())
+        self._tasks.append(asyncio.create_task(self.loop.watch()))
+        if self.config.otlp:
+            self._traces = Traces(self._session, self.config.otlp)
+            self._tasks.append(asyncio.create_task(self._traces.deliver()))
 
     def turn_away(self) -> None:
         """Answer everybody who waits that the gateway is about to end."""
@@ -69,9 +74,11 @@ class App:
 
     async def close(self) -> None:
         """Let go of everything; servers go on running."""
-        if self._watch is not None:
-            self._watch.cancel()
+        for task in self._tasks:
+            task.cancel()
         await self.loop.close()
+        if self._traces is not None:
+            await self._traces.flush()
         for driver in self._drivers.values():
             close = getattr(driver, "close", None)
             if close is not None:
@@ -193,6 +200,8 @@ class App:
                 asked.rest.close()
             record.seconds = asyncio.get_running_loop().time() - begun
             self._count(record)
+            if self._traces is not None:
+                self._traces.add(record, Parent.of(headers.get(b"traceparent", b"")))
 
     def _allowed(self, model: str, key: Key) -> None:
         if model not in self.loop.waiting:
@@ -245,7 +254,7 @@ class App:
         return again
 
     def _finish(self, record: Record, got: Answer, ticket: Ticket) -> None:
-        record.status, record.tokens = got.status, got.tokens()
+        record.status, record.tokens, record.first = got.status, got.tokens(), got.begun - ticket.arrived
         self.metrics.child(self.metrics.first_byte, record.model).observe(got.begun - ticket.arrived)
 
     def _count(self, record: Record) -> None:
@@ -280,7 +289,7 @@ class App:
 
     async def _state(self, send: Send, key: Key, _receive: Receive) -> None:
         machine = await asyncio.to_thread(self.machine.look)
-        await answer_json(send, {**page.state(self.loop, admin=key.admin), "machine": machine, "admin": key.admin})
+        await answer_json(send, page.state(self.loop, machine, admin=key.admin))
 
     async def _requests(self, send: Send, key: Key, _receive: Receive) -> None:
         mine = [r for r in self.records if key.admin or r.key == key.name]

@@ -107,6 +107,7 @@ class Config:
         keys: who may ask; keys_file: a file of more, read again when it changes. Without any, nobody is asked.
         origins: web pages that may ask from a browser, as ``https://chat.example``; ``*`` for all.
         log_prompts: whether the dashboard's request list shows the first words of a prompt.
+        otlp: URL of a collector of traces (OTLP over HTTP), without ``/v1/traces``; "" for none.
         body_limit: bytes of a request's body.
     """
 
@@ -123,6 +124,7 @@ class Config:
     keys_file: str = ""
     origins: tuple[str, ...] = ()
     log_prompts: bool = False
+    otlp: str = ""
     body_limit: int = 64 << 20
     format: int = FORMAT
 

@@ -34,6 +34,7 @@ class Record:
     status: int = 0
     server: str = ""
     waited: float = 0.0
+    first: float = 0.0
     seconds: float = 0.0
     tokens: dict[str, int] = field(default_factory=dict)
     preview: str = ""

@@ -29,6 +29,7 @@ def build(ask: GatewayAsk) -> Value:
         "body_limit": options.body,
         "origins": list(options.origins),
         "log_prompts": options.show_prompts,
+        "otlp": options.otlp or "",
         "keys": _keys(ask),
         "backends": [_backend(ask, name, found) for name, found in _by_server(ask.endpoints).items()],
     }
