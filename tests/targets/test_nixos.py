@@ -201,6 +201,25 @@ def test_a_containers_secrets_are_read_by_systemd_and_handed_on(tmp_path: Path) 
     assert unit["serviceConfig"] == {"EnvironmentFile": "/var/lib/labctl/test/secrets/draw.env"}
 
 
+def test_several_ollamas_are_services_of_their_own_whose_models_labctl_can_look_for(tmp_path: Path) -> None:
+    data = nixos.lab({"one": nixos.ollama(0), "two": nixos.ollama(1)}, nixos.box("RTX 3090", "RTX 3090"))
+    found = nixos.options(data, tmp_path)
+    assert "ollama" not in found.get("services", {})
+    assert Ref("pkgs.ollama-cuda") in found["environment"]["systemPackages"]
+    for name in ("one", "two"):
+        unit = found["systemd"]["services"][f"ollama-{name}"]
+        assert unit["path"] == [Ref("pkgs.ollama-cuda")]
+        assert '"llama3.1:8b"' in unit["serviceConfig"]["ExecStart"]
+
+
+def test_services_run_as_the_hosts_user(tmp_path: Path) -> None:
+    data = nixos.lab({"chat": nixos.llama(0)}, nixos.box("RTX 3090") | {"user": "lab"})
+    found = nixos.options(data, tmp_path)
+    unit = found["systemd"]["services"]["llama-cpp-chat"]["serviceConfig"]
+    assert (unit["User"], "DynamicUser" in unit) == ("lab", False)
+    assert found["users"]["users"]["lab"] == {"isSystemUser": True, "group": "lab"}
+
+
 def test_what_is_started_on_demand_does_not_start_with_the_machine(tmp_path: Path) -> None:
     draw = {"model": "qwen", "engine": "vllm", "on": {"host": "box", "gpus": (2,)}, "vram": "16 GiB", "context": 4096}
     deployments = {

@@ -40,7 +40,7 @@ def service(run: Run, form: Native, *, name: str, package: nix.Value = None, pro
         "path": [package] if package is not None else None,
         "serviceConfig": _config(run, form, name, variables.secret, words),
     }
-    options: Options = {"systemd": {"services": {name: given(unit)}}}
+    options: Options = {"systemd": {"services": {name: given(unit)}}, **_users(run, form)}
     return Made(
         options=options,
         unit=f"{name}.service",
@@ -127,6 +127,14 @@ def hardening(workload: Workload, *, root: bool) -> dict[str, nix.Value]:
 
 def _user(run: Run, form: Native) -> str | None:
     return form.user or run.host.user
+
+
+def _users(run: Run, form: Native) -> dict[str, nix.Value]:
+    """Return the user that a service is to run as, where it is nobody who logs in, or who is there anyway."""
+    user = _user(run, form)
+    if user is None or user in {"root", run.host.login.user}:
+        return {}
+    return {"users": {"users": {user: {"isSystemUser": True, "group": user}}, "groups": {user: {}}}}
 
 
 def _dynamic(run: Run, form: Native) -> bool:

@@ -106,7 +106,7 @@ def _built(run: Run) -> Diagnostic:
         code="LAB231",
         summary=f"`{run.workload.name}` has an image that is built on its host, which NixOS has no place for",
         path=run.workload.origin or None,
-        hint="push the image to a registry and name it with `image:`, or leave `build:` out",
+        hint="name an image of a registry with `image:`, or choose an engine or gateway that is not built",
     )
 
 

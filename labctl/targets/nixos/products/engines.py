@@ -9,7 +9,7 @@ from typing import Final
 from labctl.emit import nix
 from labctl.targets.nixos import program, release, secret
 from labctl.targets.nixos.run import Made, Run
-from labctl.targets.nixos.values import given
+from labctl.targets.nixos.values import given, merge
 from labctl.workload import Accelerator, Native
 
 _OWN_FLAGS: Final = frozenset({"--model", "--host", "--port"})
@@ -17,12 +17,12 @@ _OWN_FLAGS: Final = frozenset({"--model", "--host", "--port"})
 
 
 def ollama(run: Run) -> Made | None:
-    """Return ``services.ollama``, which pulls the models that are declared; a second one is a service of its own."""
+    """Return ``services.ollama``, which pulls the models that are declared; of several, each is its own service."""
     form = run.native
     if form is None:
         return None
     package = release.package("ollama", _accelerator(run))
-    if not run.alone:
+    if not run.alone or run.host.user:
         return _several_ollamas(run, form, package)
     port = run.workload.port()
     variables = program.environment(run, form)
@@ -54,7 +54,9 @@ def ollama(run: Run) -> Made | None:
 
 def _several_ollamas(run: Run, form: Native, package: nix.Value) -> Made:
     made = program.service(run, form, name=f"ollama-{run.workload.name}", package=package)
-    return replace(made, unfree=_unfree(run))
+    # the module would do so for its one: labctl asks by `ollama show` whether all models are there
+    on_path: dict[str, nix.Value] = {"environment": {"systemPackages": [package]}}
+    return replace(made, unfree=_unfree(run), options=merge(made.options, on_path))
 
 
 def _acceleration(run: Run) -> dict[str, nix.Value]:
