@@ -218,6 +218,11 @@ def test_only_ssh_is_let_in_by_itself() -> None:
     assert "security" not in body
 
 
+def test_labctl_still_finds_a_python_after_the_activation() -> None:
+    body = options(host(), "networking.nix")
+    assert body["environment"]["systemPackages"] == [Ref("pkgs.python3")]
+
+
 def test_the_login_is_a_user_of_the_system() -> None:
     where = dataclasses.replace(host(), login=Login(user="ops", port=2222))
     body = options(where, "networking.nix")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from labctl.emit.nix import Value
+from labctl.emit.nix import Noted, Ref, Value
 from labctl.placed import PlacedHost
 from labctl.targets.nixos.machine import tailscale
 from labctl.targets.nixos.needs import Needs, Opening
@@ -35,6 +35,8 @@ def module(host: PlacedHost, needs: Needs) -> Mapping[str, Value]:
     found: dict[str, Value] = {
         "networking": {"firewall": _firewall(host, needs)},
         "services": {"openssh": given(ssh)},
+        # without it nobody could confirm the system: labctl's helper on the machine is a Python program
+        "environment": {"systemPackages": Noted([Ref("pkgs.python3")], "labctl logs in with it")},
         "users": {"users": _users(host, keys)},
         "security": {"sudo": {"wheelNeedsPassword": False}} if _named(host) and host.login.sudo is not False else {},
     }

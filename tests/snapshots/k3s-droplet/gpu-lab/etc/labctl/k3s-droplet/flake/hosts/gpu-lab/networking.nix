@@ -1,4 +1,5 @@
 # made by labctl from lab.yaml: edit that instead
+{ pkgs, ... }:
 {
   networking.firewall = {
     enable = true;
@@ -13,6 +14,9 @@
       PermitRootLogin = "prohibit-password";
     };
   };
+
+  # labctl logs in with it
+  environment.systemPackages = [ pkgs.python3 ];
 
   users.users.root.openssh.authorizedKeys.keys = [
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIVDb6EdOcouHQzNY/sptWHfd6tuJZdApBFxWPFKmXp2 you@workstation"
