@@ -1,7 +1,7 @@
 """A cluster that comes with the apply that first uses it.
 
-The API server is real. The machine is a stand-in: supervised programs of this one, of which "k3s" writes a kubeconfig
-and forwards a port to that API server, so that nothing answers there before it runs.
+The API server is real. The machine is a stand-in, a supervised program of this one, and so is its k3s
+(``tests/rig/nixos/k3s-stand-in``), which forwards a port to that API server: nothing answers there before it runs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl.artefact import Cluster, File, Tree
+from labctl.artefact import Cluster, Tree
 from labctl.hosts import fleet
 from labctl.hosts.events import HostDone
 from labctl.hosts.fleet import How
@@ -32,28 +32,7 @@ from tests.rig.kube.cluster import CONTEXT
 
 pytestmark = pytest.mark.slow
 
-K3S = """
-import pathlib, selectors, socket, sys, threading
-source, context, port, target = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-here = pathlib.Path(__file__).parent / "etc/rancher/k3s"
-here.mkdir(parents=True, exist_ok=True)
-text = pathlib.Path(source).read_text()
-text = text.replace("current-context: ''", f"current-context: {context}")
-(here / "k3s.yaml").write_text(text.replace(f"127.0.0.1:{target}", f"192.0.2.1:{port}"))
-def pump(one, other):
-    try:
-        while data := one.recv(65536): other.sendall(data)
-    except OSError: pass
-    for s in (one, other):
-        try: s.shutdown(socket.SHUT_RDWR)
-        except OSError: pass
-if len(sys.argv) > 5: threading.Event().wait()  # runs, and listens nowhere
-server = socket.create_server(("127.0.0.1", port))
-while True:
-    one = server.accept()[0]
-    other = socket.create_connection(("127.0.0.1", target))
-    for pair in ((one, other), (other, one)): threading.Thread(target=pump, args=pair, daemon=True).start()
-"""
+K3S = Path(__file__).parents[1] / "rig/nixos/k3s-stand-in"
 
 
 @pytest.fixture
@@ -67,10 +46,10 @@ def port() -> int:
 def machine(lab: Lab, port: int) -> Iterator[Machine]:
     folder = Path("/tmp") / f"labctl-{lab.namespace}"  # a short path: supervisord has a socket there
     shutil.rmtree(folder, ignore_errors=True)
-    target = lab.plane.address.rpartition(":")[2]
-    command = f"{sys.executable} {folder}/k3s.py {lab.plane.kubeconfig} {CONTEXT} {port} {target}"
+    target = lab.plane.address.removeprefix("https://")
+    own = folder / "etc/rancher/k3s/k3s.yaml"
+    command = f"{sys.executable} {K3S} {lab.plane.kubeconfig} {CONTEXT} {own} {port} {target}"
     found = Machine(folder, {"k3s": Program(command=command)})
-    found.extra.append(File(host=MACHINE, path="k3s.py", content=K3S.encode()))
     yield found
     found.destroy()
     shutil.rmtree(folder, ignore_errors=True)
