@@ -65,7 +65,9 @@ def _nvidia(view: View, _: str) -> Iterator[Problem]:
     if driver and not datacenter and view.get("hardware.nvidia.open") is None:
         remedy = "Set it: true for Turing cards and newer ones, false for older ones"
         yield _problem("hardware.nvidia.open", "`hardware.nvidia.open` is not set", remedy, Kind.MISSING)
-    if view.has("hardware", "nvidia") and not (driver or datacenter):
+    toolkit = "hardware.nvidia-container-toolkit"
+    trusted = driver or datacenter or view.true(f"{toolkit}.suppressNvidiaDriverAssertion")
+    if view.has("hardware", "nvidia") and not trusted:
         message = "`hardware.nvidia` does nothing without the video driver `nvidia`"
         yield _problem("hardware.nvidia", message, 'Set `services.xserver.videoDrivers = [ "nvidia" ]`')
     toolkit = "hardware.nvidia-container-toolkit"
