@@ -102,6 +102,16 @@ def test_the_server_knows_the_runtime_of_its_agents_cards() -> None:
     )
 
 
+def test_power_limits_are_the_systems_and_no_unit_beside_it() -> None:
+    where = node("box", "RTX 3090")
+    where = dataclasses.replace(where, gpus=(dataclasses.replace(where.gpus[0], power_limit=250),))
+    assert problems(where) == []
+    found = tree(where)
+    assert "-pl 250" in samples.text(found, "hosts/box/gpu.nix")
+    assert "gpu-power" not in {u.name for u in found.units}
+    assert not [a for a in found.artefacts if a.host == "box" and a.path.startswith("etc/systemd")]
+
+
 def test_a_runtime_that_lab_yaml_names_stays() -> None:
     where = node("box", "RTX 3090", k3s={"runtime_class": "mine", "charts": {"nvidia-device-plugin": None}})
     chart = next(o for o in tree(where).objects if o.value["kind"] == "HelmChart")
