@@ -4,7 +4,8 @@
 RAM, load  ``/proc/meminfo``, ``/proc/stat``, ``/proc/loadavg``
 degrees    ``/sys/class/hwmon/*/temp*_input``, ``/sys/class/thermal/thermal_zone*/temp`` (milli-degrees Celsius)
 NVIDIA     ``nvidia-smi --query-gpu=…`` (MiB, %, degrees, W)
-AMD        ``/sys/class/drm/card*/device/mem_info_vram_*``, ``mem_info_gtt_*``, ``gpu_busy_percent`` (Linux, amdgpu)
+AMD        ``/sys/class/drm/card*/device/mem_info_vram_*``, ``mem_info_gtt_*``, ``gpu_busy_percent``, ``hwmon`` (Linux,
+           amdgpu)
 Jetson     memory is the machine's own; load from ``/sys/devices/**/gpu.0/load`` (per mille; L4T, nvgpu)
 =========  ==================================================================================================
 """
@@ -118,8 +119,9 @@ class Machine:
         return cards
 
     def _amd_cards(self) -> list[dict[str, Any]]:
-        found = []
-        for device in sorted(self._root.glob("sys/class/drm/card[0-9]*/device")):
+        found: list[dict[str, Any]] = []
+        devices = self._root.glob("sys/class/drm/card[0-9]*/device")  # beside them: card0-HDMI-A-1 and so on
+        for device in sorted(devices, key=lambda d: (len(d.parent.name), d.parent.name)):
             at = str(device.relative_to(self._root))
             total = self._number(f"{at}/mem_info_vram_total")
             if total is None:
@@ -129,19 +131,30 @@ class Machine:
             kind = "gtt" if unified else "vram"
             found.append(
                 {
+                    "index": len(found),
                     "name": self._text(f"{at}/product_name") or "AMD GPU",
                     "total": shared if unified else total,
                     "used": self._number(f"{at}/mem_info_{kind}_used"),
                     "busy": self._number(f"{at}/gpu_busy_percent"),
+                    "temperature": self._sensor(device, "temp1_input", 1000),
+                    "power": self._sensor(device, "power1_average", 1_000_000),
                 }
             )
         return found
+
+    def _sensor(self, device: Path, name: str, unit: int) -> float | None:
+        """Return what a card's own sensor says."""
+        for path in sorted(device.glob(f"hwmon/hwmon*/{name}")):
+            value = self._number(str(path.relative_to(self._root)))
+            if value is not None:
+                return value / unit
+        return None
 
     def _jetson(self) -> list[dict[str, Any]]:
         for path in _JETSON:
             load = self._number(path)
             if load is not None:
-                return [{"name": "Jetson GPU", **self._memory(), "busy": load / 10}]
+                return [{"index": 0, "name": "Jetson GPU", **self._memory(), "busy": load / 10}]
         return []
 
 
@@ -154,7 +167,7 @@ def _nvidia(row: list[str]) -> dict[str, Any]:
 
     total, used = number(row[3]), number(row[4])
     return {
-        "index": row[0],
+        "index": int(row[0]),
         "uuid": row[1],
         "name": row[2],
         "total": None if total is None else int(total * MIB),

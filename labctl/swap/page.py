@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
 from types import MappingProxyType
@@ -34,8 +35,8 @@ async def show(send: Send, path: str) -> None:
     await answer(send, 200, content, headers)
 
 
-def state(loop: Loop, *, admin: bool) -> dict[str, Any]:
-    """Return servers, cards and queue as the dashboard shows them. Seconds and bytes; logs only to an ``admin``."""
+def state(loop: Loop, machine: Mapping[str, Any], *, admin: bool) -> dict[str, Any]:
+    """Return everything that the dashboard shows of servers and machine. Seconds, bytes; logs only to an ``admin``."""
     view = loop.view()
     free = view.free()
     cards = [
@@ -49,8 +50,27 @@ def state(loop: Loop, *, admin: bool) -> dict[str, Any]:
             for name in loop.servers
         ],
         "queue": {"length": loop.queued, "capacity": loop.config.queue},
-        "waiting": {q.route: q.waiting for q in view.queues if q.waiting},
+        "waiting": {q.route: q.waiting for q in view.queues},
+        "live": live(cards, on_this_host(loop), machine["gpus"]),
+        "machine": machine,
+        "admin": admin,
     }
+
+
+def on_this_host(loop: Loop) -> set[str]:
+    """Return the cards of the gateway's own host: those of servers that it starts, and it starts no others' servers."""
+    return {card for b in loop.backends.values() if b.driver.kind != "none" for card in b.memory}
+
+
+def live(cards: Iterable[Mapping[str, Any]], own: Collection[str], gpus: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return card → its place in ``gpus``, which is what the machine says. Cards are called ``host:index``."""
+    found: dict[str, int] = {}
+    for card in cards:
+        index = str(card["id"]).rpartition(":")[2]
+        places = [i for i, gpu in enumerate(gpus) if str(gpu.get("index")) == index]
+        if card["id"] in own and len(places) == 1:
+            found[card["id"]] = places[0]
+    return found
 
 
 def _server(loop: Loop, name: str, now: float) -> dict[str, Any]:
