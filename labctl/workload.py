@@ -196,6 +196,8 @@ class Container:
     init: bool = True
     user: str | None = None
     locked_memory: bool = False
+    chosen: bool = False
+    """Whether lab.yaml names the image itself, so that no other program may stand in for it."""
     sealed: bool = False
     """Whether it gets by without rights: it writes nothing but /tmp, and needs none of root's privileges."""
     build: ImageBuild | None = None
@@ -282,12 +284,10 @@ class Workload:
     """One thing that runs on one host.
 
     Attributes:
-        name: unique in the lab; a DNS label.
-        host: name of its host.
+        name: unique in the lab, a DNS label; host: name of its host.
         product: what program it is, as distributions call it: ``ollama``, ``grafana``; "" when nobody packages it.
         forms: how it can be run, best first; a target takes the first one it accepts.
-        env: environment of every form.
-        files: configuration files.
+        env: environment of every form; files: configuration files.
         ports: what it listens on.
         gpu: its cards, None when it needs none.
         health: how to see that it is ready.

@@ -189,6 +189,7 @@ class LlamaCpp(Unlimited):
         image = "labctl/llama.cpp:" + build.name.removeprefix("llama.cpp-") if build else (server.runtime.image or "")
         return Container(
             image=image,
+            chosen=spec.image is not None,
             build=build,
             args=arguments(server, spec, host="0.0.0.0", port=LISTEN, folder=MODELS_IN_CONTAINER),  # noqa: S104
             mounts=models_mount(server),

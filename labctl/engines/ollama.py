@@ -97,6 +97,7 @@ class Ollama(Unlimited):
         script = ("-c", PULL_AND_SERVE, "ollama", *names)
         container = Container(
             image=server.runtime.image or "",
+            chosen=spec.image is not None,
             entrypoint=("/bin/sh",),
             args=script,
             mounts=(Mount(source=f"{server.deployment}-models", target="/root/.ollama", volume=True),),

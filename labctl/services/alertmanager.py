@@ -105,6 +105,7 @@ def _forms(ask: ServiceAsk) -> tuple[Container | Native, ...]:
     inside = (*shell, "/bin/alertmanager", *args) if shell else args
     form = Container(
         image=plain.image,
+        chosen=plain.chosen,
         entrypoint=("/bin/sh",) if shell else None,
         args=inside,
         mounts=plain.mounts,

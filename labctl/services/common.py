@@ -110,5 +110,12 @@ def listening(port: Port) -> str:
 
 def container(ask: ServiceAsk, *mounts: Mount, user: str | None = None, args: Iterable[str] = ()) -> Container:
     """Return the container form of a service."""
-    image = ask.options.image or ask.image
-    return Container(image=image, mounts=mounts, probe=ask.probe, user=user, args=tuple(args))
+    own: str | None = ask.options.image
+    return Container(
+        image=own or ask.image,
+        chosen=own is not None,
+        mounts=mounts,
+        probe=ask.probe,
+        user=user,
+        args=tuple(args),
+    )

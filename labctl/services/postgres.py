@@ -48,7 +48,11 @@ class Postgres(Plain):
         """Return the server, and a task that makes the databases of other services."""
         options: PostgresBlock = ask.options
         container = Container(
-            image=options.image or ask.image, mounts=(data(ask, _DATA),), probe=ask.probe, shm_size=128 << 20
+            image=options.image or ask.image,
+            chosen=options.image is not None,
+            mounts=(data(ask, _DATA),),
+            probe=ask.probe,
+            shm_size=128 << 20,
         )
         ready = ("pg_isready", "--username", options.user, "--dbname", options.database)
         workload = Workload(
@@ -95,6 +99,7 @@ def _databases(ask: ServiceAsk, server: Workload) -> Workload:
     port = server.port("postgres")
     form = Container(
         image=options.image or ask.image,
+        chosen=options.image is not None,
         entrypoint=("/bin/sh",),
         args=("-euc", CREATE, "sh", *ask.databases),
         probe=ask.probe,

@@ -148,6 +148,7 @@ def _forms(ask: ServiceAsk) -> tuple[Container | Native, ...]:
     plain = container(ask, data(ask, "/prometheus"), user=_NOBODY)
     form = Container(
         image=plain.image,
+        chosen=plain.chosen,
         entrypoint=("/bin/sh",) if shell else None,
         args=(*shell, "/bin/prometheus", *args) if shell else args,
         mounts=plain.mounts,

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from labctl.emit.nix import Ref
+from labctl.gateways.builtin.sources import shipped
+from labctl.targets.nixos import release
 from labctl.targets.nixos.options import check
 from labctl.targets.nixos.products import PRODUCTS, adapter
 from labctl.workload import Native
@@ -117,6 +119,11 @@ def test_who_needs_another_waits_for_it(full: tuple[str, Any]) -> None:
     assert unit["path"] == [Ref("pkgs.curl")]
 
 
+def test_the_gateways_libraries_are_those_that_it_is_shipped_with() -> None:
+    pinned = (line.partition("==")[0] for line in shipped("requirements.txt").splitlines())
+    assert set(release.libraries("labctl")) == set(pinned)
+
+
 def test_every_adapter_is_there() -> None:
     assert all(adapter(product) is not None for product in PRODUCTS)
     assert adapter("vllm") is None
@@ -218,6 +225,20 @@ def test_services_run_as_the_hosts_user(tmp_path: Path) -> None:
     unit = found["systemd"]["services"]["llama-cpp-chat"]["serviceConfig"]
     assert (unit["User"], "DynamicUser" in unit) == ("lab", False)
     assert found["users"]["users"]["lab"] == {"isSystemUser": True, "group": "lab"}
+
+
+def test_an_image_that_the_lab_names_is_what_runs(tmp_path: Path) -> None:
+    data = nixos.lab(
+        {"chat": nixos.ollama(0, image="registry.lan/ollama:1")},
+        gateway={"engine": "litellm", "host": "box"},
+        services={"open-webui": {"host": "box", "image": "registry.lan/webui:1"}},
+    )
+    found = nixos.options(data, tmp_path)
+    containers = found["virtualisation"]["oci-containers"]["containers"]
+    assert {name: c["image"].partition("/")[2] for name, c in containers.items()} == {
+        "chat": "ollama:1", "open-webui": "webui:1",
+    }  # fmt: skip
+    assert not {"ollama", "open-webui"} & set(found["services"])
 
 
 def test_what_is_started_on_demand_does_not_start_with_the_machine(tmp_path: Path) -> None:

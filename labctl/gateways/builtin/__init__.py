@@ -97,6 +97,7 @@ def _container(ask: GatewayAsk) -> Container:
         mounts=(Mount(source=str(file.parent), target=_KEYS, read_only=True),) if file else (),
         probe=Probe.PYTHON,
         sealed=True,
+        chosen=own is not None,
         build=None if own else ImageBuild(name=WORKLOAD, files=_sources(ask.image)),
     )
 

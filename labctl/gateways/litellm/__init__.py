@@ -111,6 +111,7 @@ def _files(ask: GatewayAsk) -> tuple[ConfigFile, ...]:
 def _container(ask: GatewayAsk) -> Container:
     return Container(
         image=ask.options.image or ask.image,
+        chosen=ask.options.image is not None,
         args=("--config", _CONFIG, "--port", str(LISTEN), "--num_workers", str(ask.options.workers)),
         probe=ask.probe,
     )

@@ -15,6 +15,8 @@ from labctl.workload import Container, GpuClaim, Health, Mount, Port, Start
 GROUPS = (26, 303)
 """Ids of ``video`` and ``render`` on every NixOS machine (nixpkgs, nixos/modules/misc/ids.nix)."""
 
+_SEALED = ("--read-only", "--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges")
+
 
 def container(run: Run, form: Container) -> Made:
     """Return a container with the workload's name."""
@@ -80,6 +82,8 @@ def _files(run: Run) -> Iterator[nix.Value]:
 
 def _limits(run: Run, form: Container) -> Iterator[nix.Value]:
     workload = run.workload
+    if form.sealed:
+        yield from _SEALED
     if form.init:
         yield "--init"
     if form.shm_size:

@@ -50,8 +50,12 @@ def ran(host: PlacedHost, chosen: Sequence[tuple[Workload, Container | Native]])
 
 
 def _made(run: Run) -> Made:
-    """Return what a workload becomes: by its product's module, else as its best form says."""
-    known = adapter(run.workload.product)
+    """Return what a workload becomes: by its product's module, else as its best form says.
+
+    An image that lab.yaml names is what runs: a module's package would be another program.
+    """
+    named = any(isinstance(form, Container) and form.chosen for form in run.workload.forms)
+    known = None if named else adapter(run.workload.product)
     found = known(run) if known else None
     if found is not None:
         return found

@@ -11,7 +11,8 @@ from labctl.targets.nixos import program, release, secret
 from labctl.targets.nixos.run import Made, Run
 from labctl.workload import Native
 
-_PYTHON: Final = "/usr/bin/python3"
+_PROGRAM: Final = "{config:gateway.py}"
+"""What the form of the gateway that brings its own sources starts, with whatever Python."""
 _WORKERS: Final = "--num_workers"
 
 
@@ -80,7 +81,7 @@ def _no_database(run: Run) -> Diagnostic:
 
 def builtin(run: Run) -> Made | None:
     """Return labctl's gateway as a service; its sources lie in the store, its libraries come from nixpkgs."""
-    form = next((f for f in run.workload.forms if isinstance(f, Native) and f.program == _PYTHON), None)
+    form = next((f for f in run.workload.forms if isinstance(f, Native) and _PROGRAM in f.args), None)
     if form is None:
         return None
     packages = [nix.Ref(f"ps.{name}") for name in release.libraries("labctl")]
