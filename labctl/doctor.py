@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
@@ -14,7 +14,7 @@ from labctl.hosts.doctor import Examined, Subject
 from labctl.plan.facts import differences
 from labctl.plan.observed import SeenHost
 from labctl.usecases import Loaded
-from labctl.workload import Accelerator, GpuAccess
+from labctl.workload import Accelerator, GpuAccess, Native
 
 AT_ONCE: Final = 8
 
@@ -35,7 +35,8 @@ def _subject(loaded: Loaded, root: HostRoot, tree: Tree, seen: SeenHost) -> Subj
     if host is None or seen.facts is None:
         return Subject(root=root, part=part, seen=seen)
     found = tuple(differences(host, seen.facts, placed.lab.hosts[root.host].driver))
-    return Subject(root=root, part=part, seen=seen, differences=found, access=_access(loaded, root.host))
+    access, imports = _access(loaded, root.host), dict(_imports(loaded, root.host))
+    return Subject(root=root, part=part, seen=seen, differences=found, access=access, imports=imports)
 
 
 def _access(loaded: Loaded, host: str) -> GpuAccess | None:
@@ -44,6 +45,15 @@ def _access(loaded: Loaded, host: str) -> GpuAccess | None:
     cuda = [w.gpu for w in workloads if w.gpu is not None and w.gpu.accelerator is Accelerator.CUDA]
     compose = loaded.need_placed().hosts[host].target == "compose"
     return cuda[0].access if cuda and compose else None
+
+
+def _imports(loaded: Loaded, host: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield what labctl's own programs need of a host's Pythons, where they run by themselves."""
+    if loaded.need_placed().hosts[host].target == "systemd":
+        for workload in (w for w in loaded.need_rendered().workloads if w.host == host):
+            for form in workload.forms:
+                if isinstance(form, Native) and form.imports:
+                    yield form.program, form.imports
 
 
 def _located(loaded: Loaded, found: Examined) -> Examined:

@@ -221,6 +221,8 @@ class Native:
     locked_memory: bool = False
     files: tuple[ConfigFile, ...] = ()
     """Files of this form only, such as the program itself; beside the workload's own."""
+    imports: tuple[str, ...] = ()
+    """Modules that labctl's own program needs of the host's Python, which is its ``program``."""
     credentials: Mapping[str, SecretText] = field(default_factory=dict)
     """Secrets that it reads from files: ``{credential:NAME}`` in an argument stands for the place of one."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import field
 from typing import Any, Final
 
 from labctl.artefact import HostRoot, Manager, ModelFile, Tree
@@ -18,6 +19,13 @@ from labctl.workload import GpuAccess
 
 TIMEOUT: Final = 20.0
 """Seconds for a question to a program of the host."""
+OLDEST: Final = (3, 11)
+"""The Python that labctl's own programs need where they run by themselves; its helper gets by with less."""
+_LOOK: Final = """\
+import sys, importlib.util as u
+print("%d.%d" % sys.version_info[:2], *(name for name in sys.argv[1:] if not u.find_spec(name)))
+"""
+_RULES: Final = "etc/polkit-1/"
 CDI_FOLDERS: Final = ("/etc/cdi", "/var/run/cdi")
 _MANAGERS: Final = {
     Manager.COMPOSE: "docker",
@@ -59,6 +67,7 @@ class Subject:
         seen: as it was observed just now.
         differences: where it is not what lab.yaml says.
         access: how its containers get NVIDIA cards; None when they need none.
+        imports: what labctl's own programs import, by the Python of the host that runs them.
     """
 
     root: HostRoot
@@ -66,6 +75,7 @@ class Subject:
     seen: SeenHost
     differences: tuple[Diagnostic, ...] = ()
     access: GpuAccess | None = None
+    imports: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def examine(subject: Subject) -> Examined:
@@ -81,7 +91,7 @@ def examine(subject: Subject) -> Examined:
     except HostError as error:
         checks.append(Check(name="connection", problem=error.diagnostic))
         return Examined(host=root.host, address=root.address, checks=tuple(checks))
-    for look in (_system, _rights, _managers, _toolkit, _cards, _disk, _lock):
+    for look in (_system, _rights, _managers, _programs, _polkit, _toolkit, _cards, _disk, _lock):
         checks += _safely(look, site, subject)
     said = {check.problem for check in checks}
     checks += [Check(name="state", problem=p) for p in subject.seen.why if p not in said and not _told(p, said)]
@@ -153,6 +163,40 @@ def _version(site: Site, manager: Manager) -> str:
 
 def _said(ran: Ran) -> str:
     return next(iter(ran.out.strip().splitlines()), "?")
+
+
+def _programs(site: Site, subject: Subject) -> Iterator[Check]:
+    """Whether labctl's own programs find what they import in the host's Python."""
+    for python, modules in subject.imports.items():
+        ran = site.shell.run([python, "-c", _LOOK, *modules], timeout=TIMEOUT)
+        version, *missing = ran.out.split()[: len(modules) + 1] if ran.ok else ("",)
+        problem = python_problem(site.host, python, version, missing)
+        yield Check(name="python", found="" if problem else f"{python} {version}, and all libraries", problem=problem)
+
+
+def python_problem(host: str, python: str, version: str, missing: Iterable[str]) -> Diagnostic | None:
+    """Return why a Python of a host will not do for labctl's programs: it is not there, too old, or lacks modules."""
+    names, own = ", ".join(missing), "name another one: `gateway: {python: /path/to/python3}`"
+    if not version:
+        return Diagnostic(code="LAB187", summary=f"`{host}` has no {python}", hint=f"install it, or {own}")
+    if tuple(int(part) for part in version.split(".")) < OLDEST:
+        summary = f"{python} on `{host}` is Python {version}, and the gateway needs 3.11 or newer"
+        return Diagnostic(code="LAB187", summary=summary, hint=own)
+    if not names:
+        return None
+    hint = f"install them there (docs/gateway.md names them), or {own}"
+    return Diagnostic(code="LAB187", summary=f"{python} on `{host}` lacks {names}", hint=hint)
+
+
+def _polkit(site: Site, subject: Subject) -> Iterator[Check]:
+    """Whether anybody reads the rules by which a user may start and stop units."""
+    if any(artefact.path.startswith(_RULES) for artefact in subject.part.artefacts):
+        ran = site.shell.run(["sh", "-c", "command -v pkcheck"], timeout=TIMEOUT)
+        summary = f"`{site.host}` has no polkit, by whose rules the gateway may start and stop servers"
+        missing = (
+            None if ran.ok else Diagnostic(code="LAB187", summary=summary, hint="install the package polkitd there")
+        )
+        yield Check(name="polkit", found="" if missing else "is there", problem=missing)
 
 
 def _toolkit(site: Site, subject: Subject) -> Iterator[Check]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from labctl.artefact import HostRoot, Manager, ModelFile, Tree, Unit
+from labctl.artefact import File, HostRoot, Manager, ModelFile, Tree, Unit
 from labctl.hosts import fleet
-from labctl.hosts.doctor import Examined, Subject, examine, toolkit_problem
+from labctl.hosts.doctor import Examined, Subject, examine, python_problem, toolkit_problem
 from labctl.hosts.history import parse
 from labctl.views.doctor import doctor_to_value, render_doctor
 from labctl.workload import GpuAccess
@@ -50,6 +52,45 @@ def test_models_that_do_not_fit(tmp_path: Path) -> None:
 def test_a_folder_that_may_not_be_written_to() -> None:
     root = HostRoot(host="here", root="/proc/1", state="state", managers=(Manager.SUPERVISOR,))
     assert problems(examined(root)).get("rights") == "LAB184"
+
+
+@pytest.mark.parametrize(
+    ("imports", "wrong"),
+    [
+        ({sys.executable: ("json", "http")}, None),
+        ({sys.executable: ("json", "no_such_module")}, "lacks no_such_module"),
+        ({"/no/such/python3": ("json",)}, "has no /no/such/python3"),
+    ],
+)
+def test_the_python_of_the_gateways_unit(
+    tmp_path: Path, imports: dict[str, tuple[str, ...]], wrong: str | None
+) -> None:
+    root = HostRoot(host="here", root=str(tmp_path), state="state", managers=(Manager.SUPERVISOR,))
+    tree = Tree.of([root])
+    found = examine(Subject(root=root, part=tree, seen=fleet.observe(tree).hosts["here"], imports=imports))
+    (check,) = [c for c in found.checks if c.name == "python"]
+    if wrong is None:
+        assert check.problem is None
+        assert "all libraries" in check.found
+    else:
+        assert check.problem is not None
+        assert check.problem.code == "LAB187"
+        assert wrong in check.problem.summary
+
+
+def test_a_python_that_is_too_old() -> None:
+    problem = python_problem("orin", "/usr/bin/python3", "3.10", [])
+    assert problem is not None
+    assert "is Python 3.10, and the gateway needs 3.11" in problem.summary
+
+
+def test_rules_that_nobody_would_read(tmp_path: Path) -> None:
+    root = HostRoot(host="here", root=str(tmp_path), state="state", managers=(Manager.SUPERVISOR,))
+    rule = File(host="here", path="etc/polkit-1/rules.d/60-x.rules", content=b"")
+    tree = Tree.of([root, rule])
+    found = examine(Subject(root=root, part=tree, seen=fleet.observe(tree).hosts["here"]))
+    (check,) = [c for c in found.checks if c.name == "polkit"]
+    assert (check.problem is None) == (shutil.which("pkcheck") is not None)
 
 
 @pytest.mark.parametrize(

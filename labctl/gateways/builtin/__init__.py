@@ -12,7 +12,7 @@ from labctl.gateways import WORKLOAD, GatewayAsk
 from labctl.gateways.builtin import config
 from labctl.gateways.builtin.check import problems
 from labctl.gateways.builtin.options import BuiltinBlock
-from labctl.gateways.builtin.sources import PACKAGE, package, shipped
+from labctl.gateways.builtin.sources import PACKAGE, libraries, package, shipped
 from labctl.workload import (
     ConfigFile,
     Container,
@@ -120,7 +120,7 @@ def _by_itself(ask: GatewayAsk) -> Native:
         *modules,
     )
     args = ("-B", "{config:gateway.py}", "--config", "{config:gateway.json}", *_told(ask))
-    return Native(program=ask.options.python, args=args, files=files)
+    return Native(program=ask.options.python, args=args, files=files, imports=libraries())
 
 
 def _sources(base: str) -> dict[str, str]:

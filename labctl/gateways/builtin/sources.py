@@ -20,3 +20,9 @@ def package() -> dict[str, str]:
     folder = resources.files(PACKAGE)
     names = sorted(f.name for f in folder.iterdir() if f.name.endswith((".py", ".html")))
     return {name: folder.joinpath(name).read_text(encoding="utf-8") for name in names}
+
+
+def libraries() -> tuple[str, ...]:
+    """Return the modules of others that the gateway imports. uvloop makes it faster, and is not missed."""
+    names = (line.partition("==")[0] for line in shipped("requirements.txt").split())
+    return tuple(name.replace("-", "_") for name in names if name != "uvloop")
