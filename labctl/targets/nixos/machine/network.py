@@ -66,15 +66,17 @@ def _firewall(host: PlacedHost, needs: Needs) -> dict[str, Value]:
     joined = tailscale.joins(host)
     trusted: list[Value] = [tailscale.INTERFACE] if joined else []
     trusted += PODS if needs.node is not None else ()
-    firewall: dict[str, Value] = {"enable": True, "trustedInterfaces": trusted}
+    who = " and ".join([*(["the tailnet"] if joined else []), *(["the cluster's own pods"] if needs.node else [])])
+    firewall: dict[str, Value] = {"enable": True}
+    if trusted:
+        firewall["trustedInterfaces"] = Noted(trusted, who)
     tcp, udp = through(host, needs)
     interface = (host.machine or {}).get("interface")
     if interface:
         own = given({"allowedTCPPorts": list(tcp), "allowedUDPPorts": list(udp)})
         firewall["interfaces"] = {str(interface): own} if own else {}
     elif tcp:
-        # each of them is bound to one address of the host, so that it is open there and nowhere else
-        firewall["allowedTCPPorts"] = list(tcp)
+        firewall["allowedTCPPorts"] = Noted(list(tcp), "each is bound to one address of the host, and open there")
     return given(firewall)
 
 

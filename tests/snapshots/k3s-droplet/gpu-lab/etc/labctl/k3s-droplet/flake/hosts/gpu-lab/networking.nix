@@ -3,6 +3,7 @@
 {
   networking.firewall = {
     enable = true;
+    # the tailnet and the cluster's own pods
     trustedInterfaces = [ "tailscale0" "cni0" "flannel.1" ];
   };
 
