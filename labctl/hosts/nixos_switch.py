@@ -37,8 +37,8 @@ ACTIVATION_PATIENCE: Final = 3600.0
 """Seconds that an activation may take: services have limits of their own, and wait for one another."""
 HEARD_EVERY: Final = 0.25
 """Part of the time to confirm after which the host hears of labctl again."""
-SWITCH_TIMEOUT: Final = 600.0
-"""Seconds for making a system the one that is booted: a boot loader may have to be written."""
+PREVIEW_TIMEOUT: Final = 300.0
+"""Seconds for a system to tell what its activation would do."""
 SHOWN: Final = 3
 """Failed units of which the last log lines are shown."""
 LAST_LINES: Final = 10
@@ -48,7 +48,6 @@ TOO_LATE: Final = 124
 """Stands for the exit status of an activation that does not end."""
 NEEDS_REBOOT: Final = 100
 """Exit status of switch-to-configuration: not activated, the init program is another one (as above)."""
-_KEEP: Final = 'nix-env -p "$1" --set "$2" && exec "$2/bin/switch-to-configuration" boot'
 _PREVIEW: Final = 'exec "$1/bin/switch-to-configuration" dry-activate'
 _FAILED_UNITS: Final = "systemctl list-units --state=failed --plain --no-legend --no-pager"
 _LAST_WORDS: Final = f'journalctl --unit "$1" --lines {LAST_LINES} --no-pager --output=cat'
@@ -93,14 +92,14 @@ class Switch:
             self._confirm()
             self._watch.point()
         self.keep(new)
-        self._reach.ask(window.close)
         if self._reach.lost:
             self._reach.give_up()
             raise LostError(_broke(self._site))
 
     def keep(self, system: str) -> None:
-        """Make a system the one that is booted."""
-        ran = self._reach.ask(lambda shell: run_script(shell, _KEEP, PROFILE, system, timeout=SWITCH_TIMEOUT))
+        """Make a system the one that is booted; nothing of its activation is left then."""
+        ran = self._reach.ask(partial(window.keep, profile=PROFILE, system=system))
+        self._reach.ask(window.close)
         if ran is None:
             raise LostError(_silent(self._site, self._reach))
         if not ran.ok:
@@ -115,7 +114,7 @@ class Switch:
 
     def _preview(self, new: str) -> None:
         """Tell which units would be touched, in the words of the new system."""
-        ran = run_script(self._site.shell, _PREVIEW, new, timeout=SWITCH_TIMEOUT)
+        ran = run_script(self._site.shell, _PREVIEW, new, timeout=PREVIEW_TIMEOUT)
         for line in (ran.out + ran.err).splitlines():
             if line.startswith("would "):
                 self._tell(line)

@@ -25,6 +25,10 @@ BACK: Final = "labctl-nixos-back"
 """Name of the timer and its service, which take the old system back."""
 ACTIVATE: Final = "labctl-nixos-activate"
 """Name of the service that activates the new one."""
+KEEP: Final = "labctl-nixos-keep"
+"""Name of the service that makes it the one that is booted: a boot loader is not to be left half written."""
+KEEP_TIMEOUT: Final = 600.0
+"""Seconds for that."""
 OLD_ROOT: Final = "/nix/var/nix/gcroots/labctl-nixos-old"
 """Keeps the old system from being collected while it may be needed."""
 
@@ -94,6 +98,25 @@ systemctl start --no-block {BACK}.service && exit
 exec systemd-run --quiet --collect --no-ask-password --no-block --unit={BACK}-now --property=Type=oneshot \\
   --setenv=PATH="$(cat old)/sw/bin:$PATH" -- /bin/sh {RUN}/back "$(cat old)" 0
 """
+_KEEP: Final = f"""\
+while :; do
+  case $(systemctl show --property ActiveState --value {KEEP}.service) in
+    activating | active | deactivating) sleep 1 ;;
+    *) break ;;
+  esac
+done
+mkdir -p -m 0700 {RUN} || exit
+cat >{RUN}/keep <<'END'
+exec >{RUN}/keep-log 2>&1
+nix-env -p "$1" --set "$2" && exec "$2/bin/switch-to-configuration" boot
+END
+systemd-run --quiet --collect --wait --no-ask-password --unit={KEEP} --property=Type=oneshot \
+  --setenv=PATH="$PATH" --description='Makes a system the one that is booted, for labctl' \
+  -- /bin/sh {RUN}/keep "$1" "$2"
+result=$?
+cat {RUN}/keep-log
+exit $result
+"""
 _CLOSE: Final = f"""\
 systemctl stop {BACK}.timer {BACK}.service 2>/dev/null
 rm -rf {RUN} {OLD_ROOT}
@@ -162,6 +185,11 @@ def hear(shell: Shell) -> bool:
 def confirm(shell: Shell) -> bool:
     """Keep the new system; False when the old one is being taken back already."""
     return run_script(shell, f"mv -T {RUN}/pending {RUN}/confirmed").ok
+
+
+def keep(shell: Shell, profile: str, system: str) -> Ran:
+    """Make a system the one that is booted, and wait for that; a connection that is lost meanwhile does not end it."""
+    return run_script(shell, _KEEP, profile, system, timeout=KEEP_TIMEOUT)
 
 
 def take_back(shell: Shell) -> Ran:
