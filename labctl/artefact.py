@@ -296,9 +296,17 @@ class Tree:
     @property
     def secret_names(self) -> frozenset[str]:
         """Names of the secrets whose values its files and objects hold."""
-        entries = [a.entries for a in self.artefacts if isinstance(a, SecretFile)]
-        entries += [o.entries for o in self.objects]
-        return frozenset(name for texts in entries for text in texts.values() for name in text.names)
+        return frozenset(self.secret_origins)
+
+    @property
+    def secret_origins(self) -> Mapping[str, DocPath]:
+        """Name of each secret → the part of lab.yaml that first asked for a file or object with its value."""
+        found: dict[str, DocPath] = {}
+        holders: list[SecretFile | Object] = [a for a in self.artefacts if isinstance(a, SecretFile)]
+        for holder in (*holders, *self.objects):
+            for name in (name for text in holder.entries.values() for name in text.names):
+                found.setdefault(name, holder.origin or ("secrets",))
+        return found
 
     def digest(self) -> str:
         """SHA-256 over everything that can be known without secrets."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 from labctl.diagnostics import Diagnostic, DocPath, Severity
 from labctl.model.lab import Secrets
 from labctl.secrets import Command, EnvFile, Environment, Source
 from labctl.workload import SecretText, Workload
+
+NOTHING: Final[Mapping[str, DocPath]] = MappingProxyType({})
 
 
 def needed(workloads: Iterable[Workload]) -> dict[str, DocPath]:
@@ -32,14 +36,16 @@ def source_of(secrets: Secrets, wanted: Iterable[str], folder: Path) -> Source:
 
 
 def missing_secrets(
-    secrets: Secrets, workloads: Iterable[Workload], folder: Path, others: Iterable[str] = ()
+    secrets: Secrets, workloads: Iterable[Workload], folder: Path, others: Mapping[str, DocPath] = NOTHING
 ) -> Iterator[Diagnostic]:
-    """Yield a diagnostic for each needed secret that the source does not have; ``others`` are not a workload's.
+    """Yield a diagnostic for each needed secret that the source does not have.
+
+    ``others`` are not a workload's: their names, and the parts of lab.yaml that ask for them.
 
     A source that is not there, or that a program would have to be run for, is not an error yet: a lab can be checked
     without its secrets.
     """
-    everything = {**dict.fromkeys(others, ("secrets",)), **needed(workloads)}
+    everything = {**others, **needed(workloads)}
     wanted = {n: everything[n] for n in sorted(everything) if n not in secrets.generate}
     source = source_of(secrets, wanted, folder)
     if not wanted or isinstance(source, Command):

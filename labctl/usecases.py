@@ -137,7 +137,7 @@ def validate(path: Path, overlays: Iterable[str] = ()) -> Loaded:
     if loaded.rendered is None or loaded.document is None or loaded.lab is None:
         return loaded
     rendered = loaded.rendered
-    missing = missing_secrets(loaded.lab.secrets, rendered.workloads, loaded.path, rendered.tree.secret_names)
+    missing = missing_secrets(loaded.lab.secrets, rendered.workloads, loaded.path, rendered.tree.secret_origins)
     located = loaded.document.locate_all(missing)
     return Loaded(
         path=loaded.path,
