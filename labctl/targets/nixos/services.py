@@ -11,6 +11,7 @@ from labctl.placed import PlacedHost
 from labctl.targets import shared
 from labctl.targets.nixos import folder, program, secret, unit
 from labctl.targets.nixos.container import container
+from labctl.targets.nixos.needs import LOOPBACK, on_host
 from labctl.targets.nixos.products import PRODUCTS, adapter
 from labctl.targets.nixos.release import release
 from labctl.targets.nixos.run import Made, Options, Ran, Run
@@ -128,8 +129,8 @@ def _unreachable(run: Run, made: Made) -> Iterable[Diagnostic]:
     if not isinstance(made.form, Container) or made.module:
         return
     for other in run.siblings.values():
-        calls = run.workload.name in (other.serves_to or ()) or other.name in run.workload.after
-        if calls and not run.workload.gpu and any(p.bind.startswith("127.") for p in other.ports):
+        calls = run.workload.name in (other.serves_to or ())
+        if calls and any(on_host(p, other.forms[0]) and p.bind.startswith(LOOPBACK) for p in other.ports):
             yield Diagnostic(
                 code="LAB233",
                 summary=f"`{run.workload.name}` runs in a container, from where `{other.name}` cannot be reached",
