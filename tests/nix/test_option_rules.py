@@ -130,6 +130,11 @@ def test_an_agent_that_has_all_it_needs() -> None:
     assert not problems(joined(*AGENT))
 
 
+def test_podman_may_stand_in_for_a_docker_that_is_not_there() -> None:
+    podman = joined(("virtualisation/podman/dockerCompat", True), ("virtualisation/oci-containers/backend", "podman"))
+    assert not problems(podman)
+
+
 def test_grafana_needs_a_key_of_its_own() -> None:
     grafana = nested("services/grafana/enable", value=True)
     assert [problem.kind for problem in problems(grafana)] == [Kind.MISSING, Kind.CONFLICT]
