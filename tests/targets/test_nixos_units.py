@@ -9,6 +9,10 @@ import pytest
 
 from labctl.artefact import SYSTEM, Format, Manager
 from labctl.emit.nix import Ref
+from labctl.plan.diff import diff
+from labctl.plan.model import Kind
+from labctl.plan.narrow import narrow
+from labctl.plan.observed import Observed, SeenHost
 from labctl.render import Rendered
 from labctl.targets.nixos.folder import SYSTEM_UNIT
 from tests.resolve import labs
@@ -40,6 +44,16 @@ def test_labctl_brings_secrets_outside_the_store() -> None:
     assert {file.mode for file in found.values()} == {0o600}
     key = found[f"{STATE}/prometheus.gateway-key"]
     assert (key.format, len(key.entries)) == (Format.RAW, 1)
+
+
+def test_whoever_is_applied_alone_brings_the_whole_flake() -> None:
+    """The system is built from all of it: what is applied of one workload must not be built from half of another's."""
+    tree = labs.rendered(whole()).tree
+    plan = diff(tree, Observed({"box": SeenHost(host="box")}), {})
+    alone = narrow(plan, tree, ["prometheus"])
+    assert {c.name for c in alone.changes if c.kind is Kind.UNIT} == {SYSTEM_UNIT, "prometheus"}
+    flake = {file.path for file in tree.files() if "/flake/" in file.path}
+    assert flake == {c.name for c in alone.changes if c.kind is Kind.FILE}
 
 
 def test_modules_name_secrets_by_strings(tmp_path: Path) -> None:

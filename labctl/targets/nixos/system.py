@@ -138,7 +138,7 @@ def _unit(host: PlacedHost, files: Sequence[File], secrets: Sequence[SecretFile]
         manager=Manager.NIXOS,
         project=folder.flake(host),
         fingerprint=digest.hexdigest(),
-        files=tuple(s.path for s in secrets),
+        files=tuple(sorted([*(f.path for f in files), *(s.path for s in secrets)])),
         origin=host.origin,
         description="NixOS",
     )
