@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from labctl.artefact import SYSTEM, Activation, HostRoot, Manager, Unit
+from labctl.diagnostics import Diagnostic
 from labctl.hosts import nixos_record as record
 from labctl.hosts import nixos_switch
-from labctl.hosts.base import HostError, LostError, Ran, Ref, Site
+from labctl.hosts.base import HostError, LostError, Ran, Ref, Site, Stopped
 from labctl.hosts.nixos import NixosManager
 from labctl.hosts.nixos_switch import Switch, failed_in
 from labctl.hosts.ssh_options import Destination
@@ -130,6 +131,21 @@ def test_a_confirmation_whose_answer_was_lost_counts() -> None:
     host = FakeHost(tail=said)
     host.answers["mv -T"] = [Ran(1)]
     switch(host).to(OLD, NEW)
+
+
+@pytest.mark.parametrize("error", [Stopped(), HostError(Diagnostic(code="LAB103", summary="somebody took the lock"))])
+def test_who_stops_has_the_old_system_back_first(error: Exception) -> None:
+    calls = iter([None, None])
+
+    def check() -> None:
+        if next(calls, error) is error:
+            raise error
+
+    host = FakeHost(tail=[BACK])
+    with pytest.raises(type(error)):
+        Switch(site(host), "system", Watch(check=check)).to(OLD, NEW)
+    assert any("start --no-block labctl-nixos-back.service" in line for line in host.ran)
+    assert not any("mv -T" in line for line in host.ran)
 
 
 def test_units_that_an_activation_names() -> None:
