@@ -13,7 +13,8 @@ from labctl.targets.nixos.values import given
 
 WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared, not bound
 PODS: Final = ("cni0", "flannel.1")
-"""Interfaces of k3s' own network: the machine's pods, and those of other nodes."""
+"""Interfaces of k3s' own network: the machine's pods, and those of other nodes. A firewall has to let them in
+(docs.k3s.io/installation/requirements): they call the API server and the kubelet at the machine's own address."""
 API: Final = 6443
 KUBELET: Final = 10250
 VXLAN: Final = 8472
