@@ -19,9 +19,9 @@ from labctl.workload import SecretRef, SecretText
 UNIT: Final = "k3s.service"
 RUNTIME: Final = "nvidia-cdi"
 """The runtime of containerd that hands out NVIDIA's cards on NixOS, and the class of the pods that get them: k3s finds
-``nvidia-container-runtime.cdi`` on its path (k3s-io/k3s#10761, #11065; seen to work on NixOS in davealtena/homelab#1848).
-What k3s calls ``nvidia`` needs a program that NixOS does not have. With containerd 2 cards have to be described by UUID,
-as the device plugin names them."""
+``nvidia-container-runtime.cdi`` on its path (k3s-io/k3s#10761, #11065; seen to work in davealtena/homelab#1848). What
+k3s calls ``nvidia`` needs a program that NixOS does not have. With containerd 2 cards have to be described by UUID, as
+the device plugin names them."""
 TOKEN: Final = "k3s-token"  # noqa: S105 - the name of a file
 REGISTRIES: Final = "rancher/k3s/registries.yaml"
 """Below /etc: where k3s reads which mirrors there are."""
