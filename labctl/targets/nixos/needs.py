@@ -1,7 +1,7 @@
 """What the workloads of a host ask of the machine itself: the contract between the two parts of this target.
 
-``machine`` turns it into the host's modules; ``system`` writes them. The node of a cluster with a ``nixos`` block has the
-same modules (``node``); what it needs follows from its cards and from the cluster.
+``machine`` turns it into the host's modules; ``system`` writes them. The node of a cluster with a ``nixos`` block has
+the same modules (``node``); what it needs follows from its cards and from the cluster.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ class Release:
     Attributes:
         name: ``26.05``; branch: of nixpkgs.
         ollama: ``acceleration`` or ``package``: what says how Ollama drives cards.
-        ollama_models: the option with its folder of models.
         llama_cpp: ``flags`` or ``settings``: how ``services.llama-cpp`` takes arguments.
         llama_cpp_lacks: flags of labctl's that its llama.cpp is too old for, and behaves without as they say.
         grafana_secret_key: whether Grafana's key has to be stated.
@@ -30,7 +29,6 @@ class Release:
     name: str
     branch: str
     ollama: str
-    ollama_models: str
     llama_cpp: str
     grafana_secret_key: bool
     litellm_runtime: bool
