@@ -26,6 +26,8 @@ import sys, importlib.util as u
 print("%d.%d" % sys.version_info[:2], *(name for name in sys.argv[1:] if not u.find_spec(name)))
 """
 _RULES: Final = "etc/polkit-1/"
+_RULES_SINCE: Final = 106
+"""The first polkit (0.106) with rules in JavaScript; Debian 11 and Ubuntu 22.04 have 0.105 (polkit's NEWS)."""
 CDI_FOLDERS: Final = ("/etc/cdi", "/var/run/cdi")
 _MANAGERS: Final = {
     Manager.COMPOSE: "docker",
@@ -191,12 +193,23 @@ def python_problem(host: str, python: str, version: str, missing: Iterable[str])
 def _polkit(site: Site, subject: Subject) -> Iterator[Check]:
     """Whether anybody reads the rules by which a user may start and stop units."""
     if any(artefact.path.startswith(_RULES) for artefact in subject.part.artefacts):
-        ran = site.shell.run(["sh", "-c", "command -v pkcheck"], timeout=TIMEOUT)
-        summary = f"`{site.host}` has no polkit, by whose rules the gateway may start and stop servers"
-        missing = (
-            None if ran.ok else Diagnostic(code="LAB187", summary=summary, hint="install the package polkitd there")
+        ran = site.shell.run(["sh", "-c", "pkcheck --version"], timeout=TIMEOUT)
+        problem = polkit_problem(site.host, ran.out)
+        yield Check(name="polkit", found="" if problem else _said(ran), problem=problem)
+
+
+def polkit_problem(host: str, said: str) -> Diagnostic | None:
+    """Return why polkit would not read the lab's rules, from what ``pkcheck --version`` says: 0.105, 121, 126."""
+    number = said.strip().rpartition(" ")[2].removeprefix("0.")
+    if not number.isdigit():
+        summary = f"`{host}` has no polkit, by whose rules the gateway may start and stop servers"
+        return Diagnostic(code="LAB187", summary=summary, hint="install the package polkitd there")
+    if int(number) < _RULES_SINCE:
+        summary = f"polkit 0.{number} on `{host}` does not read rules, and the gateway may not start and stop servers"
+        return Diagnostic(
+            code="LAB187", summary=summary, hint="let a user's units do it: `systemd: {user_units: true}`"
         )
-        yield Check(name="polkit", found="" if missing else "is there", problem=missing)
+    return None
 
 
 def _toolkit(site: Site, subject: Subject) -> Iterator[Check]:

@@ -11,7 +11,7 @@ import pytest
 
 from labctl.artefact import File, HostRoot, Manager, ModelFile, Tree, Unit
 from labctl.hosts import fleet
-from labctl.hosts.doctor import Examined, Subject, examine, python_problem, toolkit_problem
+from labctl.hosts.doctor import Examined, Subject, examine, polkit_problem, python_problem, toolkit_problem
 from labctl.hosts.history import parse
 from labctl.views.doctor import doctor_to_value, render_doctor
 from labctl.workload import GpuAccess
@@ -91,6 +91,21 @@ def test_rules_that_nobody_would_read(tmp_path: Path) -> None:
     found = examine(Subject(root=root, part=tree, seen=fleet.observe(tree).hosts["here"]))
     (check,) = [c for c in found.checks if c.name == "polkit"]
     assert (check.problem is None) == (shutil.which("pkcheck") is not None)
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [
+        ("pkcheck version 126\n", ""),
+        ("pkcheck version 0.120\n", ""),
+        ("pkcheck version 0.105\n", "does not read rules"),
+        ("", "has no polkit"),
+    ],
+)
+def test_polkit(said: str, wrong: str) -> None:
+    problem = polkit_problem("orin", said)
+    assert (problem is None) == (not wrong)
+    assert problem is None or wrong in problem.summary
 
 
 @pytest.mark.parametrize(
