@@ -63,10 +63,10 @@ class App:
         self._forwarder = Forwarder(self._connections)
         self.machine = host.Machine()
         await self.loop.open()
-        self._tasks.append(asyncio.create_task(self.loop.watch()))
+        self._tasks.append(asyncio.create_task(for_ever(self.loop.watch)))
         if self.config.otlp:
             self._traces = Traces(self._session, self.config.otlp)
-            self._tasks.append(asyncio.create_task(self._traces.deliver()))
+            self._tasks.append(asyncio.create_task(for_ever(self._traces.deliver)))
 
     def turn_away(self) -> None:
         """Answer everybody who waits that the gateway is about to end."""
@@ -115,7 +115,8 @@ class App:
                 log.warning("%s", problem.message)
                 return
             about = [(b"x-request-id", scope["id"])] if "id" in scope else []
-            await answer(send, problem.status, problem.body(), [*problem.headers(), *about])
+            with contextlib.suppress(RuntimeError):  # a server answered before it had all of a form that then broke off
+                await answer(send, problem.status, problem.body(), [*problem.headers(), *about])
         except Gone:
             pass
         except Exception:
@@ -322,6 +323,15 @@ class App:
 
 def _session(connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
+
+
+async def for_ever(work: Callable[[], Awaitable[None]]) -> None:
+    """Begin again what a bug has ended: else nobody would look after servers any more, and nobody would know."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("a bug in the gateway")
 
 
 def _described(name: str) -> dict[str, object]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -121,6 +123,32 @@ def test_a_failing_start_is_not_tried_at_once() -> None:
     assert second.refused
     assert third.refused
     assert it.starts == ["a", "a"]
+
+
+def test_nobody_waits_longer_than_that() -> None:
+    """Whatever keeps a server from coming: who has waited for the longest time that there is gets an answer."""
+    it = world({"a": 6, "b": 6}, 9, patience=5)
+    it.rules = replace(it.rules, longest=60.0)
+    it.ask(0.0, "a", 1000.0)
+    late = it.ask(1.0, "b", 1.0)
+    it.run()
+    assert late.refused
+    assert late.answered == 61.0
+
+
+def test_told_to_stop_it_does() -> None:
+    """A server that drains because somebody said so is not kept by who asks for it: he has it started anew."""
+    it = world({"a": 6}, 9)
+    it.ask(0.0, "a", 20.0)
+    it.run(until=5.0)
+    it.change("a", phase=Phase.DRAINING, dismissed=True)
+    later = it.ask(6.0, "a", 1.0)
+    it.run(until=22.0)
+    assert it.servers["a"].phase is not Phase.READY
+    it.change("a", dismissed=False)
+    it.run()
+    assert it.starts == ["a", "a"]
+    assert later.answered is not None
 
 
 NAMES = ("a", "b", "c", "d")
