@@ -143,6 +143,12 @@ def test_options_of_ones_own_are_laid_over(tmp_path: Path) -> None:
     assert (found["services"]["open-webui"]["port"], found["services"]["open-webui"]["openFirewall"]) == (9090, True)
 
 
+def test_modules_of_ones_own_do_not_take_the_place_of_labctls() -> None:
+    found = labs.written(whole(options={"imports": ("/etc/nixos/mine.nix",)}))
+    (problem,) = [d for d in found.diagnostics if d.is_error]
+    assert (problem.code, problem.path) == ("LAB230", ("hosts", "box", "nixos", "options"))
+
+
 @pytest.mark.parametrize(("given", "wanted"), [(None, "nixos-26.05"), ("a" * 40, "a" * 40)])
 def test_the_flake_is_pinned(given: str | None, wanted: str) -> None:
     data = whole(**({"revision": given} if given else {}))

@@ -20,6 +20,7 @@ _CODES: Final = {Kind.SECRET: "LAB236", Kind.CONFLICT: "LAB234"}
 def check(host: PlacedHost, needs: Needs, of: Sequence[Ran], modules: Mapping[str, Options]) -> None:
     """Raise LabctlError with everything that is wrong; options only where the machine itself can be."""
     found = [*machine.problems(host, needs), *_unfree(host, needs), *_names(of)]
+    found += _imports(host, of)
     if not any(problem.is_error for problem in found):
         found += _options(host, of, modules)
     if found:
@@ -46,6 +47,20 @@ def _unfree(host: PlacedHost, needs: Needs) -> Iterator[Diagnostic]:
             path=(*host.origin, "nixos", "unfree"),
             hint="write `unfree: true`, which allows these and no others",
         )
+
+
+def _imports(host: PlacedHost, of: Sequence[Ran]) -> Iterator[Diagnostic]:
+    """Yield a problem for `imports` among options of the user's own: it would take the place of labctl's."""
+    places: list[tuple[object, DocPath]] = [((host.machine or {}).get("options"), (*host.origin, "nixos", "options"))]
+    places += [(r.run.workload.extra.get("nixos"), (*r.run.workload.origin, "extra", "nixos")) for r in of]
+    for own, path in places:
+        if isinstance(own, Mapping) and "imports" in own:
+            yield Diagnostic(
+                code="LAB230",
+                summary="`imports` names modules and is no option",
+                path=path,
+                hint="write the options themselves here, or into the file that `hardware:` names",
+            )
 
 
 def _options(host: PlacedHost, of: Sequence[Ran], modules: Mapping[str, Options]) -> Iterator[Diagnostic]:
