@@ -7,6 +7,7 @@ length takes a fixed piece of memory, wherever its ``model`` stands.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import tempfile
@@ -119,12 +120,20 @@ class Form:
         """Read on until the model is known; Problem (400, 413), Gone."""
         while self._scanner.found is None and not self._scanner.ended and not self.ended.is_set():
             piece = await self._piece()
-            self._kept.write(piece)
+            self._keep(piece)
             self._scanner.feed(piece)
         name, self._at = self._scanner.found or (b"", 0)
         self._name, self.model = name, name.decode(errors="replace")
         if not self.model:
             raise Problem(400, "the form has no field `model`", param="model", code="missing_model")
+
+    def _keep(self, piece: bytes) -> None:
+        try:
+            self._kept.write(piece)
+            self._kept.flush()  # what a full disk does not take is known now
+        except OSError as error:
+            message = f"the form cannot be kept ({error.strerror}); send its `model` before its files"
+            raise Problem(507, message, kind="server_error", code="no_space") from error
 
     @property
     def whole(self) -> bool:
@@ -170,7 +179,8 @@ class Form:
 
     def close(self) -> None:
         """Forget what was kept."""
-        self._kept.close()
+        with contextlib.suppress(OSError):  # of a disk that is full
+            self._kept.close()
 
 
 async def read_form(receive: Receive, headers: Mapping[bytes, bytes], limit: int) -> Form:

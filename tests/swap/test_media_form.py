@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import Iterable, Mapping
 
 import pytest
@@ -126,6 +127,18 @@ def test_a_form_that_grows_too_long_on_its_way() -> None:
         asked.rest.close()
 
     asyncio.run(run())
+
+
+def test_a_form_for_which_there_is_no_room() -> None:
+    """Its model comes too late for a disk that is full: its sender is told what would help."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, hard))
+    try:
+        problem = refused([FILE[:-2] % b"", *[b"x" * (1 << 20)] * 3, MODEL, END], limit=1 << 30)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert problem.status == 507
+    assert problem.message == "the form cannot be kept (File too large); send its `model` before its files"
 
 
 def test_a_sender_that_leaves_in_the_middle() -> None:
