@@ -15,10 +15,11 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from labctl.diagnostics import Diagnostic
+from labctl.emit import json
 from labctl.placed import PlacedHost
 from labctl.services import Part, ServiceAsk
 from labctl.services.common import Environment, Plain, container, listening
-from labctl.workload import Accelerator, Container, GpuClaim, Health, Metrics, Native, Workload
+from labctl.workload import Accelerator, ConfigFile, Container, GpuClaim, Health, Metrics, Native, Workload
 
 NVIDIA_SMI: Final = "nvidia-smi"
 DCGM: Final = "dcgm"
@@ -26,7 +27,9 @@ AMD: Final = "amd-gpu"
 KINDS: Final = (NVIDIA_SMI, DCGM, AMD)
 """What its figures are called in ``Metrics.kind``."""
 
-LISTEN: Final[Mapping[str, int]] = MappingProxyType({NVIDIA_SMI: 9835, DCGM: 9400, AMD: 5000})
+LISTEN: Final = 9835
+"""The port of nvidia_gpu_exporter, to which the other two are moved, so that one service has one port."""
+_LISTENING: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType({DCGM: {"DCGM_EXPORTER_LISTEN": f":{LISTEN}"}})
 PRODUCTS: Final = {NVIDIA_SMI: "prometheus-nvidia-gpu-exporter", DCGM: "dcgm-exporter", AMD: "device-metrics-exporter"}
 """What ``Workload.product`` they are."""
 _IMAGES: Final = {NVIDIA_SMI: "gpu-exporter", DCGM: "dcgm-exporter", AMD: "amd-gpu-exporter"}
@@ -46,7 +49,7 @@ class GpuExporter(Plain):
     name = "gpu-exporter"
     options = GpuExporterBlock
     watched = True
-    ports = MappingProxyType({"http": LISTEN[NVIDIA_SMI]})
+    ports = MappingProxyType({"http": LISTEN})
 
     def check(self, name: str, options: GpuExporterBlock) -> Iterable[Diagnostic]:  # noqa: ARG002
         """Nothing is wrong with many hosts."""
@@ -70,7 +73,8 @@ class GpuExporter(Plain):
             host=ask.host.name,
             forms=_forms(ask, kind),
             product=PRODUCTS[kind],
-            env=options.extra_env,
+            env={**_LISTENING.get(kind, {}), **options.extra_env},
+            files=_files(kind),
             ports=tuple(ask.ports.values()),
             gpu=_claim(ask.host, kind),
             health=Health(path="/metrics", start_period=60),
@@ -97,6 +101,15 @@ def source(options: GpuExporterBlock, host: PlacedHost) -> str:
 def _readable(host: PlacedHost) -> Iterable[bool]:
     """Yield True for each card with an exporter; a Jetson has no nvidia-smi, and Intel's cards have none here."""
     return (g.vendor == "amd" or (g.vendor == "nvidia" and not g.unified) for g in host.gpus)
+
+
+def _files(kind: str) -> tuple[ConfigFile, ...]:
+    """Return the configuration of AMD's exporter (its documentation, "Configuration": ``ServerPort``, 5000 unless said)."""
+    if kind != AMD:
+        return ()
+    return (
+        ConfigFile(name="config.json", content=json.dump({"ServerPort": LISTEN}), target="/etc/metrics/config.json"),
+    )
 
 
 def _forms(ask: ServiceAsk, kind: str) -> tuple[Container | Native, ...]:

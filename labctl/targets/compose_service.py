@@ -76,6 +76,7 @@ def environment(host: PlacedHost, workload: Workload, form: Container) -> shared
 
 def _program(host: PlacedHost, workload: Workload, form: Container) -> dict[str, Value]:
     on_demand = workload.start is Start.ON_DEMAND
+    sealed = _SEALED if form.sealed else {}
     return {
         "image": form.image,
         "container_name": container_name(host, workload.name),
@@ -87,7 +88,8 @@ def _program(host: PlacedHost, workload: Workload, form: Container) -> dict[str,
         "user": form.user,
         "entrypoint": list(form.entrypoint or ()),
         "command": list(form.args),
-    } | (_SEALED if form.sealed else {})
+        **sealed,
+    }
 
 
 def _data(host: PlacedHost, workload: Workload, form: Container) -> dict[str, Value]:

@@ -255,6 +255,10 @@ def test_cards_are_read_by_what_knows_them(keys: dict[str, Any], cards: tuple[st
     exporter = labs.of(found, "gpu-exporter-box")
     assert exporter.metrics is not None
     assert (exporter.metrics.kind, image in next(iter(exporter.forms)).image) == (kind, True)  # type: ignore[union-attr]
+    told = {*exporter.env.values(), *(f.content for f in exporter.files)}
+    assert kind == "nvidia-smi" or any(str(exporter.port().listen) in str(text) for text in told), (
+        "it listens elsewhere"
+    )
 
 
 def test_a_port_that_cannot_be_reached_has_no_url() -> None:
