@@ -132,7 +132,10 @@ class Nixos(Block):
     ] = None
     state_version: Annotated[
         str | None,
-        Field(description="release that the machine was installed with; default `release`", pattern=r"^\d\d\.\d\d$"),
+        Field(
+            description="release that the machine was installed with; default 26.05, or an older `release`",
+            pattern=r"^\d\d\.\d\d$",
+        ),
     ] = None
     unfree: Annotated[
         bool | tuple[str, ...],

@@ -104,7 +104,7 @@ def _readable(host: PlacedHost) -> Iterable[bool]:
 
 
 def _files(kind: str) -> tuple[ConfigFile, ...]:
-    """Return the configuration of AMD's exporter (its documentation, "Configuration": ``ServerPort``, 5000 unless said)."""
+    """Return the configuration of AMD's exporter (``ServerPort`` in its documentation: 5000 unless said)."""
     if kind != AMD:
         return ()
     return (

@@ -45,6 +45,12 @@ def test_nothing_is_refused_in_any_release(full: tuple[str, Any]) -> None:
     assert list(check(found, release)) == []
 
 
+def test_a_machine_stays_what_it_was_installed_as(full: tuple[str, Any]) -> None:
+    """Whoever moves on to another release does not move this."""
+    release, found = full
+    assert found["system"]["stateVersion"] == ("25.11" if release == "25.11" else "26.05")
+
+
 def test_every_product_has_the_module_that_nixos_has_for_it(full: tuple[str, Any]) -> None:
     services = full[1]["services"]
     enabled = {name for name, value in services.items() if isinstance(value, dict) and value.get("enable") is True}

@@ -18,6 +18,8 @@ from labctl.targets.nixos.values import arguments, given, override, spread
 from labctl.workload import Accelerator
 
 SYSTEMS: Final = {"x86_64": "x86_64-linux", "aarch64": "aarch64-linux"}
+STATE_VERSION: Final = "26.05"
+"""What a machine counts as installed with unless lab.yaml says it. It never moves, whatever release is the default."""
 _INPUTS: Final[Mapping[str, str]] = {
     "agenix": "github:ryantm/agenix",
     "disko": "github:nix-community/disko",
@@ -92,7 +94,7 @@ def _default(host: PlacedHost, needs: Needs, modules: Iterable[str]) -> Options:
         "nixpkgs": given({"hostPlatform": SYSTEMS[host.arch], "config": _config(host, needs)}),
         "system": {
             "stateVersion": nix.Noted(
-                str(options.get("state_version") or version),
+                str(options.get("state_version") or min(version, STATE_VERSION)),
                 "the release that the machine was installed with, not the one it runs: leave it",
             )
         },
