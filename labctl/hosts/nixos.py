@@ -12,12 +12,12 @@ when its system has been collected.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from labctl.artefact import SYSTEM, Manager, Unit
-from labctl.diagnostics import Diagnostic
+from labctl.diagnostics import Diagnostic, Severity
 from labctl.hosts import nixos_record as record
 from labctl.hosts.base import Check, HostError, Ref, Site
 from labctl.hosts.nixos_build import build
@@ -87,6 +87,17 @@ class NixosManager:
             if ref.id == SYSTEM:
                 found[ref.name] = _seen(record.look(self._site, ref.project))
         return found
+
+    def foresee(self, refs: Sequence[Ref]) -> Iterable[Diagnostic]:
+        """Say which units an activation would touch, where the wanted system is in the host's store already."""
+        for ref in refs:
+            if ref.id != SYSTEM or ref.unit is None:
+                continue
+            now = record.look(self._site, ref.project)
+            new = self._known(now, ref.unit.fingerprint)
+            lines = self._switch(ref).preview(new) if new and new != now.current else []
+            if lines:
+                yield _would(self._site, ref.unit, lines)
 
     def validate(self, projects: Sequence[str]) -> None:
         """Nothing can be said before the build, and a build that fails touches nothing."""
@@ -206,6 +217,16 @@ def _seen(now: Systems) -> SeenUnit:
     if now.lock != now.record.lock:
         return SeenUnit(state=UnitState.STOPPED, detail="flake.lock was renewed")
     return SeenUnit(state=UnitState.RUNNING, enabled=now.default == now.current)
+
+
+def _would(site: Site, unit: Unit, lines: Sequence[str]) -> Diagnostic:
+    return Diagnostic(
+        code="LAB247",
+        severity=Severity.NOTE,
+        summary=f"what the activation of its system would do on `{site.host}`",
+        detail="\n".join(lines),
+        path=unit.origin or None,
+    )
 
 
 def _gone(site: Site, before: str) -> Diagnostic:

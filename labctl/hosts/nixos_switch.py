@@ -82,7 +82,8 @@ class Switch:
         """
         if old != new:
             failed_before = self._failed_units()
-            self._preview(new)
+            for line in self.preview(new):
+                self._tell(line)
             self._watch.step()
             self._arm(old, new)
             self._watch.step()
@@ -112,12 +113,10 @@ class Switch:
         lines = run_script(self._site.shell, _FAILED_UNITS).out.splitlines()
         return frozenset(line.split()[0] for line in lines if line.strip())
 
-    def _preview(self, new: str) -> None:
-        """Tell which units would be touched, in the words of the new system."""
+    def preview(self, new: str) -> list[str]:
+        """Return which units a system's activation would touch, in its own words."""
         ran = run_script(self._site.shell, _PREVIEW, new, timeout=PREVIEW_TIMEOUT)
-        for line in (ran.out + ran.err).splitlines():
-            if line.startswith("would "):
-                self._tell(line)
+        return [line for line in (ran.out + ran.err).splitlines() if line.startswith("would ")]
 
     def _arm(self, old: str, new: str) -> None:
         ran = window.arm(self._site.shell, old=old, new=new, limit=self._how.confirm)

@@ -35,8 +35,13 @@ OLD_ROOT: Final = "/nix/var/nix/gcroots/labctl-nixos-old"
 _ACTIVATE: Final = f"""\
 # Activates a new system: written by labctl, run by {ACTIVATE}.service. $1: the system.
 cd {RUN} || exit 1
-"$1/bin/switch-to-configuration" test >log 2>&1
-echo $? >code.part
+for attempt in 1 2 3 4 5 6 7 8 9; do
+  "$1/bin/switch-to-configuration" test >log 2>&1
+  result=$?
+  grep -q '^Could not acquire lock$' log || break  # somebody else's, or a dry run of it
+  sleep 1
+done
+echo $result >code.part
 cat log  # for the journal
 mv code.part code
 """

@@ -13,6 +13,7 @@ from labctl.hosts import images
 from labctl.hosts.base import HostError, Ref, Site, UnitManager
 from labctl.hosts.health import probe_running
 from labctl.hosts.state import keyed, read_key, read_manifest
+from labctl.hosts.watching import Foreseeing
 from labctl.plan.observed import Entry, EntryKind, Facts, Manifest, SeenFile, SeenGpu, SeenHost
 from labctl.secrets import Redactor
 
@@ -52,6 +53,7 @@ class SiteObserver:
             missing = [pool.submit(self._managers[n].missing) for n in self._needed(refs, references)]
             files = pool.submit(self._files, tree, manifest, key)
             units = [pool.submit(self._managers[n].observe, part) for n, part in _by_manager(refs).items()]
+            notes = [pool.submit(self._notes, n, part) for n, part in _by_manager(refs).items()]
             found = pool.submit(images.look, self._site, references)
             lacking = tuple(d for future in missing if (d := future.result()) is not None)
             if lacking:
@@ -59,12 +61,17 @@ class SiteObserver:
             seen = {name: unit for future in units for name, unit in future.result().items()}
             return SeenHost(
                 host=self._site.host,
+                why=tuple(note for future in notes for note in future.result()),
                 manifest=manifest,
                 files=files.result(),
                 units=probe_running(self._site, tree.units, seen),
                 images=found.result(),
                 facts=facts.result(),
             )
+
+    def _notes(self, name: str, refs: Sequence[Ref]) -> Sequence[Diagnostic]:
+        manager = self._managers[name]
+        return [*manager.foresee(refs)] if isinstance(manager, Foreseeing) else []
 
     def _facts(self) -> Facts:
         told = self._site.shell.facts(self._site.folder)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
+from labctl.diagnostics import Diagnostic
+from labctl.hosts.base import Ref
 from labctl.values import dataclass
 
 
@@ -30,6 +32,15 @@ class Watch:
         """Stand between two steps: the place to stop, and to be killed in tests."""
         self.check()
         self.point()
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A ``UnitManager`` that can tell beforehand what a start would do."""
+
+    def foresee(self, refs: Sequence[Ref]) -> Iterable[Diagnostic]:
+        """Return notes, of units that are not as wanted. Changes nothing."""
+        ...
 
 
 @runtime_checkable

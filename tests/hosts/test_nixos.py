@@ -178,6 +178,15 @@ def test_the_system_as_a_unit(current: str, default: str, lock: str, kept: str, 
     assert manager.observe([REF]) == {"system": seen}
 
 
+@pytest.mark.parametrize(
+    ("current", "kept", "notes"), [(OLD, KEPT, ["would restart a.service"]), (NEW, KEPT, []), (OLD, "", [])]
+)
+def test_a_plan_says_what_a_system_that_is_there_would_do(current: str, kept: str, notes: list[str]) -> None:
+    host = look(current, current, "abc", kept)
+    host.answers["dry-activate"] = ["would restart a.service\nactivating nothing\n"]
+    assert [d.detail for d in NixosManager(site(host)).foresee([REF])] == notes
+
+
 @pytest.mark.parametrize(("lock", "builds"), [("abc", False), ("def", True)])
 def test_a_flake_is_built_once(lock: str, builds: bool) -> None:  # noqa: FBT001
     host = look(NEW, NEW, lock, KEPT)

@@ -218,7 +218,11 @@ def test_somebody_activates_another_system(lab: NixLab) -> None:
         MACHINE, f"nix-env -p /nix/var/nix/profiles/system --set {first}; {first}/bin/switch-to-configuration switch"
     )
     assert lab.runs() == {}
-    assert {c.name for c in lab.plan().drift} == {"nixos", "alpha", "beta"}
+    plan = lab.plan()
+    assert {c.name for c in plan.drift} == {"nixos", "alpha", "beta"}
+    assert [(d.code, d.detail) for d in plan.diagnostics] == [
+        ("LAB247", "would start the following units: alpha.service, beta.service")
+    ]
     lab.applied()
     untouched(lab)
     assert (lab.system(), lab.builds()) == (ours, builds)
