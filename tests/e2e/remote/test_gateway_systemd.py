@@ -54,6 +54,7 @@ def overlay(rig: Rig) -> dict[str, Any]:
         "models": models,
         "deployments": deployments,
         "groups": {"unified": {"swap": [*SWAPPED, "stuck"]}},
+        "gateway": {"python": "/usr/bin/python3"},
     }
 
 
@@ -100,6 +101,35 @@ def as_lab(command: str) -> subprocess.CompletedProcess[str]:
 def act(lab: Lab, name: str, action: str, key: str = KEY) -> httpx.Response:
     """Do what a button of the dashboard does."""
     return ask(lab.url, key, f"/api/servers/{name}/{action}", {})
+
+
+LOGINCTL = """#!/bin/sh
+case "$*" in show-user*) echo yes;; *) exit 1;; esac
+"""
+"""A stand-in: logind inside a container inside a container keeps nobody's manager. The manager is a real one."""
+
+
+def of_a_user(rig: Rig) -> dict[str, Any]:
+    """Return the overlay for a host on which the user's own manager runs everything; three models will do."""
+    found = overlay(rig)
+    found["hosts"]["orin"] |= {"systemd": {"user_units": True}, "models": None, "user": None}
+    for name in ("qwen", "qwen3-embedding"):
+        found["models"][name] = found["deployments"][name] = None
+    del found["deployments"]["stuck"]
+    return {**found, "groups": {"unified": {"swap": list(SWAPPED)}}}
+
+
+def test_units_of_a_user_need_no_rule(rig: Rig) -> None:
+    rig.inside(HOST, "tee", "/usr/local/bin/loginctl", stdin=LOGINCTL)
+    rig.sh(HOST, "chmod 755 /usr/local/bin/loginctl; systemctl start user@$(id -u lab)")
+    try:
+        with example(rig, "jetson", of_a_user(rig), 9000, KEY) as lab:
+            lab.ok("apply", "--yes")
+            for name in ("deepseek", *SWAPPED):
+                assert lab.chat(name) == sentence(name)
+            assert not rig.sh(HOST, "find /etc/polkit-1 /etc/systemd -name '*labctl*'")
+    finally:
+        rig.sh(HOST, "systemctl stop user@$(id -u lab); rm /usr/local/bin/loginctl")
 
 
 def test_what_runs_always_runs_and_the_gateway_has_found_it(lab: Lab) -> None:
@@ -252,32 +282,3 @@ def test_destroyed_while_people_ask_it_leaves_nothing(lab: Lab, before: set[str]
         for asked in work:
             asked.result(60)
     assert leftovers(lab.home.rig) - before == set()
-
-
-LOGINCTL = """#!/bin/sh
-case "$*" in show-user*) echo yes;; *) exit 1;; esac
-"""
-"""A stand-in: logind inside a container inside a container keeps nobody's manager. The manager is a real one."""
-
-
-def of_a_user(rig: Rig) -> dict[str, Any]:
-    """Return the overlay for a host on which the user's own manager runs everything; three models will do."""
-    found = overlay(rig)
-    found["hosts"]["orin"] |= {"systemd": {"user_units": True}, "models": None, "user": None}
-    for name in ("qwen", "qwen3-embedding"):
-        found["models"][name] = found["deployments"][name] = None
-    del found["deployments"]["stuck"]
-    return {**found, "groups": {"unified": {"swap": list(SWAPPED)}}}
-
-
-def test_units_of_a_user_need_no_rule(rig: Rig) -> None:
-    rig.inside(HOST, "tee", "/usr/local/bin/loginctl", stdin=LOGINCTL)
-    rig.sh(HOST, "chmod 755 /usr/local/bin/loginctl; systemctl start user@$(id -u lab)")
-    try:
-        with example(rig, "jetson", of_a_user(rig), 9000, KEY) as lab:
-            lab.ok("apply", "--yes")
-            for name in ("deepseek", *SWAPPED):
-                assert lab.chat(name) == sentence(name)
-            assert not rig.sh(HOST, "find /etc/polkit-1 /etc/systemd -name '*labctl*'")
-    finally:
-        rig.sh(HOST, "systemctl stop user@$(id -u lab); rm /usr/local/bin/loginctl")
