@@ -1,4 +1,4 @@
-"""Forms with files (``multipart/form-data``, RFC 7578), read no further than their field ``model``.
+"""Forms with files (``multipart/form-data``, RFC 7578), read to their field ``model`` and not much further.
 
 What was read up to there is kept, on disk when it is long; what follows is passed on as it arrives. So a form of any
 length takes a fixed piece of memory, wherever its ``model`` stands.
@@ -17,7 +17,7 @@ from typing import Final
 from labctl.swap.asgi import Gone, Problem, Receive, chunk, too_large
 
 IN_MEMORY: Final = 1 << 20
-"""Bytes of a form that are kept in memory until its model is known; more go to a file that has no name."""
+"""Bytes of a form that are read and kept in memory in any case; more go to a file, as far as its model is not known."""
 STALLED: Final = 60.0
 """Seconds that a client may send nothing while a server waits for the rest of its form."""
 FOLDER: Final = "/var/tmp" if os.access("/var/tmp", os.W_OK) else None  # noqa: S108 - what is kept there has no name
@@ -117,11 +117,17 @@ class Form:
         self._name = b""
 
     async def read(self) -> None:
-        """Read on until the model is known; Problem (400, 413), Gone."""
-        while self._scanner.found is None and not self._scanner.ended and not self.ended.is_set():
+        """Read on until the model is known; Problem (400, 413, 507), Gone.
+
+        A short form is read to its end: then no server has to wait for it, and it is seen when its sender leaves.
+        """
+        while not self.ended.is_set() and (self._size < IN_MEMORY or self._scanner.found is None):
             piece = await self._piece()
             self._keep(piece)
-            self._scanner.feed(piece)
+            if self._scanner.found is None:
+                self._scanner.feed(piece)
+            if self._scanner.ended:
+                break
         name, self._at = self._scanner.found or (b"", 0)
         self._name, self.model = name, name.decode(errors="replace")
         if not self.model:

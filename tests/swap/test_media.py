@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -109,18 +111,33 @@ def test_a_form_for_a_server_that_has_gone(lab: Bench) -> None:
 def test_a_sender_that_leaves_while_it_waits(lab: Bench) -> None:
     """Its place is free again, whether its form had come whole or not, and nobody is blamed."""
     lab.gateway(config(lab))
+    assert lab.ask("ant") == sentence("ant")
 
     async def leave(pieces: int) -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(upload(lab, last=False, sized=True, pieces=pieces, pause=0.05), 1)
 
-    asyncio.run(leave(0))
+    lab.call("signalProcess", "ant", "STOP")  # it answers nobody, and has the card
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(lab.ask, "ant")
+        asyncio.run(leave(0))
+        wait_for_queue(lab)
+        lab.call("signalProcess", "ant", "CONT")
+        assert asked.result() == sentence("ant")
     asyncio.run(leave(100))
     assert lab.ask("ant") == sentence("ant")
     wait_idle(lab)
-    assert httpx.get(f"{lab.url}/health").json()["queue"]["length"] == 0
+    wait_for_queue(lab)
     records = httpx.get(f"{lab.url}/api/requests").json()
-    assert {r["status"] for r in records if r["model"] == "voice"} <= {200, 499}
+    assert {r["status"] for r in records if r["model"] == "voice"} == {499}
+
+
+def wait_for_queue(lab: Bench) -> None:
+    """Wait until nobody waits."""
+    deadline = time.monotonic() + 20
+    while httpx.get(f"{lab.url}/health").json()["queue"]["length"]:
+        assert time.monotonic() < deadline, "somebody waits who has left"
+        time.sleep(0.05)
 
 
 def test_too_long_on_its_way(lab: Bench) -> None:

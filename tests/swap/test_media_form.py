@@ -145,7 +145,7 @@ def test_a_sender_that_leaves_in_the_middle() -> None:
     """Nobody else is to blame."""
 
     async def run() -> None:
-        asked = await read(receiver([MODEL, b"--cut"], leaves=True), FORM, 2 << 20)
+        asked = await read(receiver([MODEL, FILE[:-2] % (b"x" * (1 << 20))], leaves=True), FORM, 2 << 20)
         with pytest.raises(Gone):
             await whole(asked)
         assert asked.rest is not None
