@@ -154,7 +154,8 @@ def test_too_long_on_its_way(lab: Bench) -> None:
 def test_a_sender_that_stalls(lab: Bench) -> None:
     """It does not keep its place at the server."""
     lab.gateway(config(lab), before="import labctl.swap.form\nlabctl.swap.form.STALLED = 1.0")
-    status, answer, _ = asyncio.run(upload(lab, last=False, sized=True, pieces=1, pause=2))
+    assert asyncio.run(upload(lab, last=False, sized=True, pieces=0))[0] == 200, "it is loaded now"
+    status, answer, _ = asyncio.run(upload(lab, last=False, sized=True, pieces=1, pause=3))
     assert status == 408
     assert "nothing more of the form came" in answer["error"]["message"]
     assert lab.ask("ant") == sentence("ant")
