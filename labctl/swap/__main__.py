@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,7 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if options.check:
         return 0
+    signal.signal(signal.SIGTERM, _end)  # uvicorn sends itself the signal again when all is done: that is no failure
     return 0 if serve(app, options.bind or config.bind, options.port or config.port) else 3
+
+
+def _end(_signal: int, _frame: object) -> None:
+    sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -299,6 +299,7 @@ def test_what_was_changed_by_hand_is_shown_and_put_back(lab: Lab) -> None:
     assert refused.status_code == 503
     assert "there is no such container; run `labctl apply`" in refused.json()["error"]["message"]
     lab.sh("docker stop swap-box-gateway")
+    assert containers(lab)["gateway"]["State"]["ExitCode"] == 0, "to end when told to is no failure"
     assert lab.todo() == {f"create {SMALL}", "start gateway"}
     lab.ok("apply", "--yes")
     after = made(lab)
