@@ -29,7 +29,7 @@ from labctl.hosts.nixos_reach import Reach, run_script
 from labctl.hosts.nixos_record import PROFILE
 from labctl.hosts.watching import Watch
 
-POLL: Final = 0.5
+POLL: Final = 0.2
 """Seconds between two looks."""
 BACK_PATIENCE: Final = 300.0
 """Seconds that a host may take to have its old system back and to answer again."""

@@ -147,7 +147,7 @@ def test_a_system_that_cannot_be_built(lab: NixLab) -> None:
 
 def test_an_activation_that_takes_longer_than_the_time_to_confirm(lab: NixLab) -> None:
     """Services may start slowly: while labctl still gets in, the host waits."""
-    other = lab.but(services={"alpha": service("slow")}, spec={"takes": 6}, confirm=3).applied()
+    other = lab.but(services={"alpha": service("slow")}, spec={"takes": 4}, confirm=2).applied()
     assert other.words() == {"alpha": "slow first"}
 
 
@@ -254,8 +254,8 @@ def spawn(lab: NixLab, step: int | None = None) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", KILLED, what], env={**os.environ, CRASH: str(step)})
 
 
-PROTOCOL = range(4, 9)
-"""Of the steps of such an apply those at which the host has: built; armed; begun to activate; activated; confirmed."""
+PROTOCOL = range(5, 9)
+"""Of the steps of such an apply those at which the host has: armed; begun to activate; activated; confirmed."""
 
 
 def test_killed_at_every_step_of_the_protocol(lab: NixLab) -> None:
@@ -273,7 +273,7 @@ def test_killed_at_every_step_of_the_protocol(lab: NixLab) -> None:
 def test_killed_and_nobody_comes_back(lab: NixLab) -> None:
     """The timer takes the old system back, and survives that the new one replaced the running systemd."""
     old = lab.system()
-    other = lab.but(services={"alpha": service("two")}, spec={"firewall": SHUT_FOR_NEW, "reexec": True}, confirm=3)
+    other = lab.but(services={"alpha": service("two")}, spec={"firewall": SHUT_FOR_NEW, "reexec": True}, confirm=2)
     with spawn(other) as process:
         until(lambda: other.words() == {"alpha": "two first"})
         process.send_signal(signal.SIGKILL)

@@ -15,7 +15,7 @@ import pytest
 from labctl.diagnostics import ExitCode
 from tests.e2e.place import ask, chat, said
 from tests.e2e.remote.home import Home, home
-from tests.e2e.remote.nixos import MACHINE, SHUT_FOR_NEW
+from tests.e2e.remote.nixos import MACHINE, REFUSED
 from tests.e2e.remote.test_nixos import STAND_IN, direct
 from tests.rig.rig import Rig, joined
 
@@ -83,7 +83,7 @@ def test_every_command(place: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     start = started(place.rig)
     monkeypatch.setattr("labctl.hosts.applying.placer_of", direct)
 
-    write(place, confirm=2, firewall=SHUT_FOR_NEW)
+    write(place, confirm=2, firewall=REFUSED)
     ran = place.run("apply", "--yes")
     assert ran.code == ExitCode.PARTIAL
     assert "LAB244" in ran.out + ran.err
