@@ -294,17 +294,18 @@ def test_the_gateway_is_killed_with_a_full_queue(lab: Lab) -> None:
 
 def test_what_was_changed_by_hand_is_shown_and_put_back(lab: Lab) -> None:
     before = made(lab)
-    lab.sh(f"docker rm --force swap-box-{SMALL}")
-    refused = lab.post(SMALL)
+    gone = next(name for name, phase in lab.phases().items() if phase == "stopped")
+    lab.sh(f"docker rm --force swap-box-{gone}")
+    refused = lab.post(gone)
     assert refused.status_code == 503
     assert "there is no such container; run `labctl apply`" in refused.json()["error"]["message"]
     lab.sh("docker stop swap-box-gateway")
     assert containers(lab)["gateway"]["State"]["ExitCode"] == 0, "to end when told to is no failure"
-    assert lab.todo() == {f"create {SMALL}", "start gateway"}
+    assert lab.todo() == {f"create {gone}", "start gateway"}
     lab.ok("apply", "--yes")
     after = made(lab)
-    assert {name for name in before if before[name] != after[name]} == {SMALL}
-    assert lab.chat(SMALL) == sentence(SMALL)
+    assert {name for name in before if before[name] != after[name]} == {gone}
+    assert lab.chat(gone) == sentence(gone)
 
 
 def test_destroyed_it_leaves_nothing(lab: Lab, before: set[str]) -> None:
