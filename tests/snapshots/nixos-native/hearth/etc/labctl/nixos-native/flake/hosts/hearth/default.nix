@@ -7,10 +7,15 @@
   nixpkgs.hostPlatform = "x86_64-linux";
 
   nixpkgs.config.allowUnfreePredicate = pkg: builtins.elem (lib.getName pkg) [
+    "cccl"
     "cuda_cccl"
+    "cuda_crt"
     "cuda_cudart"
     "cuda_nvcc"
+    "cuda_nvrtc"
     "libcublas"
+    "libnvptxcompiler"
+    "libnvvm"
     "nvidia-persistenced"
     "nvidia-x11"
     "open-webui"
