@@ -194,6 +194,12 @@ def test_cards_that_nixpkgs_leaves_out_are_asked_for(card: str, wanted: list[str
     assert found.get("cudaCapabilities") == wanted
 
 
+def test_a_licence_that_nixpkgs_asks_for_is_accepted(tmp_path: Path) -> None:
+    for card, accepted in (("Tesla K80", {"acceptLicense": True}), ("GTX 1080 Ti", None)):
+        data = nixos.lab({}, nixos.box(card), services={"grafana": {"host": "box"}})
+        assert nixos.options(data, tmp_path / card.replace(" ", "-"))["nixpkgs"]["config"].get("nvidia") == accepted
+
+
 def test_a_container_gets_its_cards_by_their_place_among_nvidias(tmp_path: Path) -> None:
     draw = {"model": "qwen", "engine": "vllm", "on": {"host": "box", "gpus": (2,)}, "vram": "16 GiB", "context": 4096}
     host = nixos.box("RX 7900 XTX", "RTX 3090", "RTX 3090")

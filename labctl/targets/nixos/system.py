@@ -107,6 +107,8 @@ def _config(host: PlacedHost, needs: Needs) -> dict[str, nix.Value]:
     names = unfree_names(host, needs)
     body = nix.Call("builtins.elem", nix.Call("lib.getName", nix.Ref("pkg")), sorted(names))
     found: dict[str, nix.Value] = {"allowUnfreePredicate": nix.Lambda("pkg", body)} if names else {}
+    if machine.licensed(host):
+        found["nvidia"] = nix.Noted({"acceptLicense": True}, "this branch of the driver is not built without")
     capabilities = _capabilities(host, needs)
     if capabilities:
         note = "nixpkgs leaves these cards out unless they are asked for"

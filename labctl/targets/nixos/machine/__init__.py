@@ -12,7 +12,7 @@ from labctl.targets.nixos.machine import cards, cluster, faults, gpu, hardware, 
 from labctl.targets.nixos.machine.watched import NAMES
 from labctl.targets.nixos.needs import Needs
 
-__all__ = ["NAMES", "files", "inputs", "modules", "problems", "secrets", "unfree", "units", "warnings"]
+__all__ = ["NAMES", "files", "inputs", "licensed", "modules", "problems", "secrets", "unfree", "units", "warnings"]
 
 
 def modules(host: PlacedHost, needs: Needs) -> Mapping[str, Mapping[str, nix.Value]]:
@@ -51,6 +51,12 @@ def unfree(host: PlacedHost) -> frozenset[str]:
     """Return the names (``lib.getName``) of packages without a free licence that these modules bring."""
     driver = cards.driver(host)
     return driver.unfree if driver is not None else frozenset()
+
+
+def licensed(host: PlacedHost) -> bool:
+    """Whether NVIDIA's licence has to be accepted for the driver, beside its being allowed by name."""
+    driver = cards.driver(host)
+    return driver is not None and driver.licensed
 
 
 def inputs(host: PlacedHost) -> frozenset[str]:

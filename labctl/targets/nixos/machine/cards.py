@@ -24,12 +24,14 @@ class Driver:
         instead: what is at that version in releases that are not known to have the branch, None where it is there.
         open: whether it has the open kernel modules.
         unfree: names of its packages without a free licence.
+        licensed: whether nixpkgs wants its licence accepted beside that.
     """
 
     branch: str | None
     instead: str | None
     open: bool
     unfree: frozenset[str]
+    licensed: bool
 
 
 def nvidia(host: PlacedHost) -> list[PlacedGpu]:
@@ -76,6 +78,7 @@ def driver(host: PlacedHost) -> Driver | None:
         instead=_instead(branch, str((host.machine or {}).get("release", ""))),
         open=opened,
         unfree=frozenset(next(row["names"] for row in toml(_FILE)["unfree"] if row["open"] is opened)),
+        licensed=any(row["branch"] == branch for row in toml(_FILE)["license"]),
     )
 
 
