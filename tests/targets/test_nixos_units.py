@@ -161,3 +161,23 @@ def test_how_the_host_gets_a_new_system() -> None:
     assert root.activation is not None
     assert (root.activation.confirm, root.activation.build) == (120, "root@forge")
     assert root.managers == (Manager.NIXOS,)
+
+
+@pytest.mark.parametrize(
+    ("bind", "machine", "waits"),
+    [
+        ("127.0.0.1", {}, []),
+        ("0.0.0.0", {"interface": "eno1"}, []),  # noqa: S104 - nothing is bound
+        ("192.0.2.20", {}, ["network-online.target"]),
+        ("100.64.0.5", {}, ["network-online.target", "tailscaled.service"]),
+        ("100.64.0.5", {"tailscale": "KEY"}, ["network-online.target", "tailscaled-autoconnect.service"]),
+    ],
+)
+def test_who_is_bound_to_an_address_waits_for_it(
+    bind: str, machine: dict[str, Any], waits: list[str], tmp_path: Path
+) -> None:
+    host = nixos.box("RTX 3090", **machine) | {"bind": bind}
+    found = nixos.options(nixos.lab({}, host, services={"grafana": {"host": "box"}}), tmp_path)
+    unit = found["systemd"]["services"]["grafana"]
+    assert unit.get("after", []) == waits
+    assert unit.get("wants", []) == waits[:1]

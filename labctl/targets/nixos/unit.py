@@ -7,6 +7,8 @@ from typing import Final
 
 from labctl.emit import nix, polkit, shell
 from labctl.targets import shared, systemd_unit
+from labctl.targets.nixos.machine import network, tailscale
+from labctl.targets.nixos.needs import LOOPBACK, on_host
 from labctl.targets.nixos.run import Made, Options, Run
 from labctl.targets.nixos.values import all_of, given
 from labctl.workload import Container, Start, Workload
@@ -22,9 +24,10 @@ def common(run: Run, made: Made, units: Mapping[str, str]) -> Options:
     waiting = _waiting(before, units)
     if waiting and (made.module or not isinstance(made.form, Container)):  # a container's unit has no limit anyway
         config["TimeoutStartSec"] = sum(systemd_unit.patience(w) for w in before if _health(w)) + 60
+    addressed = _addressed(run, made)
     unit: dict[str, nix.Value] = {
-        "wants": [units[w.name] for w in before if systemd_unit.needs(workload, w)],
-        "after": [units[w.name] for w in before],
+        "wants": [*addressed[:1], *(units[w.name] for w in before if systemd_unit.needs(workload, w))],
+        "after": [*addressed, *(units[w.name] for w in before)],
         "path": [nix.Ref("pkgs.curl")] if waiting else None,
         "preStart": waiting,
         "serviceConfig": config,
@@ -36,6 +39,16 @@ def common(run: Run, made: Made, units: Mapping[str, str]) -> Options:
     if made.module and workload.start is Start.ON_DEMAND:
         parts += [_of(name, {"wantedBy": _AT_ONCE}) for name in made.companions]
     return all_of(parts)
+
+
+def _addressed(run: Run, made: Made) -> list[str]:
+    """Return the units after which the host has the addresses that the workload is bound to: modules wait for none."""
+    bound = {port.bind for port in run.workload.ports if on_host(port, made.form) is not None}
+    bound = {bind for bind in bound if not bind.startswith(LOOPBACK) and bind not in network.WILDCARDS}
+    if not bound:
+        return []
+    joined = tailscale.CONNECTED if tailscale.joins(run.host) else tailscale.UNIT
+    return ["network-online.target", *([joined] if any(tailscale.is_inside(bind) for bind in bound) else [])]
 
 
 def _of(unit: str, values: Mapping[str, nix.Value]) -> Options:

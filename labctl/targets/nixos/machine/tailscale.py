@@ -16,6 +16,9 @@ from labctl.workload import SecretRef, SecretText
 INTERFACE: Final = "tailscale0"
 FILE: Final = "tailscale"
 UNIT: Final = "tailscaled.service"
+CONNECTED: Final = "tailscaled-autoconnect.service"
+"""It has started when the machine has its address of the tailnet; there with an auth key only (nixpkgs
+nixos/modules/services/networking/tailscale.nix)."""
 ADDRESSES: Final = ipaddress.ip_network("100.64.0.0/10")
 """Of every tailnet: RFC 6598, tailscale.com/kb/1015/100.x-addresses."""
 

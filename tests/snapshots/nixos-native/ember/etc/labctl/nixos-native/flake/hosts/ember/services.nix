@@ -34,13 +34,17 @@
     ];
   };
 
-  systemd.services.llama-cpp.serviceConfig = {
-    SupplementaryGroups = [ "video" "render" ];
-    # the module waits five minutes
-    RestartSec = lib.mkForce 10;
-    # drivers compile kernels and shaders for the card when a model is loaded
-    MemoryDenyWriteExecute = lib.mkForce false;
-    # threads are chosen by /proc/cpuinfo, cards found in /proc/driver
-    ProcSubset = lib.mkForce "all";
+  systemd.services.llama-cpp = {
+    serviceConfig = {
+      SupplementaryGroups = [ "video" "render" ];
+      # the module waits five minutes
+      RestartSec = lib.mkForce 10;
+      # drivers compile kernels and shaders for the card when a model is loaded
+      MemoryDenyWriteExecute = lib.mkForce false;
+      # threads are chosen by /proc/cpuinfo, cards found in /proc/driver
+      ProcSubset = lib.mkForce "all";
+    };
+    wants = [ "network-online.target" ];
+    after = [ "network-online.target" ];
   };
 }

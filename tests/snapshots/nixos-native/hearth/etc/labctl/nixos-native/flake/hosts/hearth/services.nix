@@ -260,9 +260,13 @@
       Restart = "always";
       RestartSec = 10;
     };
-    litellm.serviceConfig = {
-      Restart = "always";
-      RestartSec = 10;
+    litellm = {
+      wants = [ "network-online.target" ];
+      after = [ "network-online.target" ];
+      serviceConfig = {
+        Restart = "always";
+        RestartSec = 10;
+      };
     };
     grafana = {
       preStart = ''
@@ -279,13 +283,13 @@
         EnvironmentFile = "/var/lib/labctl/nixos-native/secrets/grafana.env";
         TimeoutStartSec = 225;
       };
-      wants = [ "prometheus.service" ];
-      after = [ "prometheus.service" ];
+      wants = [ "network-online.target" "prometheus.service" ];
+      after = [ "network-online.target" "prometheus.service" ];
       path = [ pkgs.curl ];
     };
     open-webui = {
-      wants = [ "litellm.service" ];
-      after = [ "litellm.service" ];
+      wants = [ "network-online.target" "litellm.service" ];
+      after = [ "network-online.target" "litellm.service" ];
       path = [ pkgs.curl ];
       preStart = ''
         if systemctl is-active --quiet litellm.service; then
