@@ -33,6 +33,7 @@ def host(*models: str, **machine_options: object) -> PlacedHost:
         target="nixos",
         places=PLACES,
         gpus=tuple(_card(i, model) for i, model in enumerate(models)),
+        login=Login(user="root"),
         machine={**BASE, **machine_options},
         origin=("hosts", "box"),
     )
@@ -146,6 +147,7 @@ def test_each_generation_gets_the_newest_driver_that_knows_it(
     assert (nvidia["open"], nvidia.get("package")) == (opened, package)
     assert codes(where) == []
     assert ("nvidia-kernel-modules" in machine.unfree(where)) is not opened
+    assert machine.licensed(where) is (branch == "legacy_470")
     assert {"nvidia-x11", "nvidia-persistenced"} <= machine.unfree(where)
 
 
@@ -263,6 +265,16 @@ def test_a_machine_that_nobody_could_enter_is_remarked_upon() -> None:
     assert codes(host(keys=(), options={"users.users.root.openssh.authorizedKeys.keys": [KEY]})) == []
     (warning,) = faults.warnings(host(keys=()))
     assert not warning.is_error
+
+
+def test_who_logs_in_is_to_be_named_where_the_system_has_root_alone() -> None:
+    assert codes(dataclasses.replace(host(), login=Login(user="ops"))) == []
+    unnamed = dataclasses.replace(host(), login=Login())
+    (warning,) = faults.warnings(unnamed)
+    assert (warning.code, warning.is_error, warning.path) == ("LAB254", False, ("hosts", "box"))
+    own = {**BASE, "options": {"users.users.ops.isNormalUser": True}}
+    assert codes(dataclasses.replace(unnamed, machine=own)) == []
+    assert codes(dataclasses.replace(unnamed, address="127.0.0.1")) == []  # nobody logs in
 
 
 def test_the_auth_key_of_a_tailnet_is_no_part_of_the_store() -> None:

@@ -111,6 +111,15 @@ def warnings(host: PlacedHost) -> Iterator[Diagnostic]:
             at=At.KEY,
             hint="add `nixos: {keys: [ssh-ed25519 …]}`: users that another configuration declared are gone afterwards",
         )
+    elif host.login.user is None and not own and not _is_here(host):
+        yield Diagnostic(
+            code="LAB254",
+            severity=Severity.WARNING,
+            summary=f"nothing says as whom labctl logs in to `{host.name}`, and the system has nobody but root",
+            path=host.origin,
+            at=At.KEY,
+            hint="add `ssh: {user: root}`, or another name, which the system then has",
+        )
 
 
 def past_the_firewall(host: PlacedHost, needs: Needs) -> Iterator[Diagnostic]:
