@@ -206,6 +206,10 @@ def test_a_container_gets_its_cards_by_their_place_among_nvidias(tmp_path: Path)
     found = nixos.options(nixos.lab({"draw": draw}, host), tmp_path)
     container = found["virtualisation"]["oci-containers"]["containers"]["draw"]
     assert "--device=nvidia.com/gpu=1" in container["extraOptions"]
+    described = "nvidia-container-toolkit-cdi-generator.service"
+    unit = found["systemd"]["services"]["docker-draw"]
+    assert described in unit["wants"]
+    assert described in unit["after"]
     assert found["virtualisation"]["oci-containers"]["backend"] == "docker"
 
 
@@ -217,7 +221,7 @@ def test_a_containers_secrets_are_read_by_systemd_and_handed_on(tmp_path: Path) 
     assert container["environment"]["PLAIN"] == "seen"
     assert "--env=HF_TOKEN" in container["extraOptions"]
     unit = found["systemd"]["services"]["docker-draw"]
-    assert unit["serviceConfig"] == {"EnvironmentFile": "/var/lib/labctl/test/secrets/draw.env"}
+    assert unit["serviceConfig"] == {"RestartSec": 10, "EnvironmentFile": "/var/lib/labctl/test/secrets/draw.env"}
 
 
 def test_several_ollamas_are_services_of_their_own_whose_models_labctl_can_look_for(tmp_path: Path) -> None:
@@ -285,3 +289,13 @@ def test_the_gateways_servers_can_be_started_by_it_and_nothing_else(tmp_path: Pa
     assert 'subject.user == "test-gateway"' in rule
     command = found["systemd"]["services"]["test-gateway"]["serviceConfig"]["ExecStart"]
     assert "gateway.py" in command
+
+
+@pytest.mark.parametrize("lab", ["a-lab-whose-name-is-as-long-as-names-get", "3rd"])
+def test_the_rule_knows_the_user_whatever_the_lab_is_called(lab: str, tmp_path: Path) -> None:
+    data = nixos.lab({"story": nixos.llama(0, start="on-demand")}, gateway={"engine": "builtin", "host": "box"})
+    found = nixos.options({**data, "lab": lab}, tmp_path)
+    user = found["systemd"]["services"][f"{lab}-gateway"]["serviceConfig"]["User"]
+    assert len(user) <= 31
+    assert user[0].isalpha()
+    assert f'subject.user == "{user}"' in found["security"]["polkit"]["extraConfig"]

@@ -177,6 +177,17 @@ def test_the_container_toolkit_is_there_only_for_containers() -> None:
     assert asked["services"]["xserver"]["videoDrivers"] == ["nvidia"]
 
 
+def test_a_new_driver_waits_for_a_reboot_and_fails_no_activation() -> None:
+    contained = options(host("RTX 3090"), "gpu.nix", Needs(contained=frozenset({"nvidia"})))
+    assert contained["boot"]["kernelModules"] == ["nvidia", "nvidia_uvm"]
+    units = contained["systemd"]["services"]
+    assert set(units) == {"nvidia-persistenced", "nvidia-container-toolkit-cdi-generator"}
+    for unit in units.values():
+        assert unit["restartIfChanged"] is False
+        assert unit["unitConfig"] == {"ConditionPathExists": "/proc/driver/nvidia/version"}
+    assert set(options(host("RTX 3090"), "gpu.nix")["systemd"]["services"]) == {"nvidia-persistenced"}
+
+
 def test_power_limits_are_set_by_a_service_of_the_system() -> None:
     where = host("Radeon 680M", "RTX 3090", "RTX 3090")
     capped = [dataclasses.replace(gpu, power_limit=200 + gpu.index) for gpu in where.gpus if gpu.vendor == "nvidia"]
@@ -188,6 +199,7 @@ def test_power_limits_are_set_by_a_service_of_the_system() -> None:
     assert [nix.dump(c) for c in commands] == [f'"{tool} -i 0 -pl 201"', f'"{tool} -i GPU-1 -pl 202"']
     assert all(isinstance(command, Text) for command in commands)
     assert service["after"] == ["nvidia-persistenced.service"]
+    assert nix.dump(service["serviceConfig"]["ExecCondition"]) == tool.removeprefix("${").removesuffix("}")
 
 
 def test_a_gpu_that_shares_memory_may_take_what_lab_yaml_says() -> None:

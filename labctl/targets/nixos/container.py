@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from labctl.emit import nix
 from labctl.targets import gpus, shared
 from labctl.targets.nixos import secret
+from labctl.targets.nixos.machine.gpu import GENERATOR
 from labctl.targets.nixos.program import stored
 from labctl.targets.nixos.run import Made, Run
 from labctl.targets.nixos.values import given
@@ -40,12 +41,9 @@ def container(run: Run, form: Container) -> Made:
         ],
     }
     options: dict[str, nix.Value] = {
-        "virtualisation": {"oci-containers": {"containers": {workload.name: given(value)}}}
+        "virtualisation": {"oci-containers": {"containers": {workload.name: given(value)}}},
+        "systemd": {"services": {f"docker-{workload.name}": _unit(run, has_secrets=bool(variables.secret))}},
     }
-    if variables.secret:
-        # Docker takes a file's values as they stand, quotes and all; systemd reads it as it is written.
-        config: dict[str, nix.Value] = {"EnvironmentFile": secret.place(host, f"{workload.name}.env")}
-        options["systemd"] = {"services": {f"docker-{workload.name}": {"serviceConfig": config}}}
     return Made(
         options=options,
         unit=f"docker-{workload.name}.service",
@@ -56,6 +54,16 @@ def container(run: Run, form: Container) -> Made:
         image=form.image,
         health=_inside(workload.name, workload.health),
     )
+
+
+def _unit(run: Run, *, has_secrets: bool) -> dict[str, nix.Value]:
+    """Return what is added to the module's unit: nothing there waits for the cards, nor between two attempts."""
+    described = [GENERATOR] if run.workload.gpu and gpus.is_nvidia(run.host, run.workload.gpu) else []
+    config: dict[str, nix.Value] = {"RestartSec": 10}
+    if has_secrets:
+        # Docker takes a file's values as they stand, quotes and all; systemd reads it as it is written.
+        config["EnvironmentFile"] = secret.place(run.host, f"{run.workload.name}.env")
+    return given({"wants": described, "after": described, "serviceConfig": config})
 
 
 def _inside(name: str, health: Health | None) -> tuple[str, ...]:

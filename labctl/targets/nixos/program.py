@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -16,6 +18,8 @@ from labctl.workload import Native, Start, Workload
 
 SHELL: Final = "/bin/sh"
 """The one program that every NixOS machine has at its usual place."""
+_ACCOUNT: Final = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
+"""What systemd takes for the name of a dynamic user (systemd.io/USER_NAMES); UT_NAMESIZE limits its length."""
 
 
 def service(run: Run, form: Native, *, name: str, package: nix.Value = None, program: nix.Value = None) -> Made:
@@ -32,7 +36,9 @@ def service(run: Run, form: Native, *, name: str, package: nix.Value = None, pro
     words: list[nix.Value] = [program or form.program, *(argument(run, form, name, text) for text in form.args)]
     wants = ["network-online.target"]
     unit: dict[str, nix.Value] = {
-        "description": run.workload.description or f"{run.workload.name} of lab {run.host.lab}",
+        # labctl's own description may name a version, and packages of nixpkgs have theirs
+        "description": (run.workload.description if package is program is None else "")
+        or f"{run.workload.name} of lab {run.host.lab}",
         "wantedBy": ["multi-user.target"] if run.workload.start is not Start.ON_DEMAND else None,
         "wants": wants,
         "after": wants,
@@ -61,6 +67,13 @@ def environment(run: Run, form: Native) -> shared.Environment:
 def own_name(host: PlacedHost, workload: Workload) -> str:
     """Return the name of a workload's own unit: the lab's name keeps it apart from those of the system."""
     return f"{host.lab}-{workload.name}"
+
+
+def account(unit: str) -> str:
+    """Return the dynamic user of a unit: called like it, as systemd does by itself, or nearly so where it cannot be."""
+    if _ACCOUNT.fullmatch(unit):
+        return unit
+    return f"lab-{unit[:17].rstrip('-')}-{hashlib.sha256(unit.encode()).hexdigest()[:8]}"
 
 
 def argument(run: Run, form: Native, unit: str, text: str) -> nix.Value:
@@ -144,4 +157,6 @@ def _dynamic(run: Run, form: Native) -> bool:
 def _identity(run: Run, form: Native, name: str) -> dict[str, nix.Value]:
     if not _dynamic(run, form):
         return {"User": _user(run, form)}
-    return {"DynamicUser": True, "CacheDirectory": name, "WorkingDirectory": f"/var/cache/{name}"}
+    user = account(name)
+    found: dict[str, nix.Value] = {"DynamicUser": True, "User": None if user == name else user}
+    return {**found, "CacheDirectory": name, "WorkingDirectory": f"/var/cache/{name}"}

@@ -7,6 +7,7 @@ from typing import Final
 
 from labctl.emit import nix, polkit, shell
 from labctl.targets import shared, systemd_unit
+from labctl.targets.nixos import program
 from labctl.targets.nixos.machine import network, tailscale
 from labctl.targets.nixos.needs import LOOPBACK, on_host
 from labctl.targets.nixos.run import Made, Options, Run
@@ -64,7 +65,7 @@ def rights(run: Run, made: Made, units: Mapping[str, str]) -> Options:
     if not controlled:
         return {}
     names = sorted({*(alias(run.host.lab, name) for name in controlled), *(units[n] for n in controlled if n in units)})
-    user = made.form.user or run.host.user or made.unit.removesuffix(".service")
+    user = made.form.user or run.host.user or program.account(made.unit.removesuffix(".service"))
     rule = polkit.may_start_and_stop(user, names)
     return {"security": {"polkit": {"enable": True, "extraConfig": rule}}}
 

@@ -12,6 +12,7 @@ from labctl.emit.nix import Value
 from labctl.placed import PlacedHost
 from labctl.targets.nixos import folder, secret
 from labctl.targets.nixos.machine import cards, tailscale
+from labctl.targets.nixos.machine.gpu import GENERATOR
 from labctl.targets.nixos.needs import Needs, Node
 from labctl.targets.nixos.values import all_of, given
 from labctl.workload import SecretRef, SecretText
@@ -25,7 +26,6 @@ the device plugin names them."""
 TOKEN: Final = "k3s-token"  # noqa: S105 - the name of a file
 REGISTRIES: Final = "rancher/k3s/registries.yaml"
 """Below /etc: where k3s reads which mirrors there are."""
-GENERATOR: Final = "nvidia-container-toolkit-cdi-generator.service"
 _OWN_FILE: Final = "files/k3s/registries.yaml"
 _CLASS: Final[Mapping[str, Value]] = {
     "apiVersion": "node.k8s.io/v1",

@@ -15,6 +15,11 @@ from labctl.targets.power import limited
 
 PACKAGES: Final = "config.boot.kernelPackages.nvidiaPackages"
 POWER: Final = "labctl-gpu-power"
+GENERATOR: Final = "nvidia-container-toolkit-cdi-generator.service"
+"""It describes NVIDIA's cards to whatever runs containers."""
+_PERSISTENCE: Final = "nvidia-persistenced.service"
+_LOADED: Final = "/proc/driver/nvidia/version"
+"""There while NVIDIA's kernel module is loaded."""
 
 
 def module(host: PlacedHost, needs: Needs) -> Mapping[str, Value]:
@@ -48,8 +53,27 @@ def _nvidia(host: PlacedHost, needs: Needs) -> Mapping[str, Value]:
     hardware: dict[str, Value] = {"nvidia": given(settings)}
     if contained:
         hardware["nvidia-container-toolkit"] = given(toolkit)
+    kept = {name.removesuffix(".service"): _kept() for name in (_PERSISTENCE, *((GENERATOR,) if contained else ()))}
     drivers = nix.Noted(["nvidia"], "this is what installs the driver, with a display or without")
-    return {"services": {"xserver": {"videoDrivers": drivers}}, "hardware": hardware}
+    # udev would load them, too, but at a time of its own
+    modules = nix.Noted(["nvidia", "nvidia_uvm"], "there before whatever asks for the cards")
+    return {
+        "services": {"xserver": {"videoDrivers": drivers}},
+        "hardware": hardware,
+        "boot": {"kernelModules": modules},
+        "systemd": {"services": kept},
+    }
+
+
+def _kept() -> dict[str, Value]:
+    """Return what keeps a tool of the driver running, or at rest, until the machine boots into another driver.
+
+    Otherwise the activation of a new driver fails: its tools do not work with the module that is loaded, or without one
+    (seen in public configurations: text index 55216669751, 68919838673, 58563569725).
+    """
+    why = "another driver's would fail beside the kernel module that is loaded: its turn comes with a reboot"
+    restart = False
+    return {"restartIfChanged": nix.Noted(restart, why), "unitConfig": {"ConditionPathExists": _LOADED}}
 
 
 def _package(driver: cards.Driver) -> Value:
@@ -71,8 +95,13 @@ def _power(host: PlacedHost) -> Mapping[str, Value]:
     service: dict[str, Value] = {
         "description": f"GPU power limits of lab {host.lab}",
         "wantedBy": ["multi-user.target"],
-        "after": ["nvidia-persistenced.service"],
-        "serviceConfig": {"Type": "oneshot", "RemainAfterExit": True, "ExecStart": commands},
+        "after": [_PERSISTENCE],
+        "serviceConfig": {
+            "Type": "oneshot",
+            "RemainAfterExit": True,
+            "ExecCondition": nix.Noted(tool, "not while another driver waits for a reboot"),
+            "ExecStart": commands,
+        },
     }
     return {"systemd": {"services": {POWER: service}}}
 
