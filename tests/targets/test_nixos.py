@@ -118,6 +118,21 @@ def test_the_databases_password_is_set_from_a_credential(full: tuple[str, Any]) 
     assert "test-postgres-databases.service" in services["open-webui"]["after"]
 
 
+def test_the_cards_figures_keep_the_driver_that_is_loaded(full: tuple[str, Any]) -> None:
+    assert full[1]["systemd"]["services"]["prometheus-nvidia-gpu-exporter"]["restartIfChanged"] is False
+
+
+def test_open_webui_has_the_driver_of_its_database() -> None:
+    with_database, without = (
+        labs.rendered(nixos.lab({"chat": nixos.ollama(0)}, gateway=FULL["gateway"], services=services))
+        for services in (FULL["services"], {"open-webui": {"host": "box"}})
+    )
+    driver = "old.optional-dependencies.postgres"
+    for rendered, wanted in ((with_database, True), (without, False)):
+        (services_nix,) = (f.content.decode() for f in nixos.files(rendered) if f.path.endswith("services.nix"))
+        assert (driver in services_nix) is wanted
+
+
 def test_who_needs_another_waits_for_it(full: tuple[str, Any]) -> None:
     unit = full[1]["systemd"]["services"]["open-webui"]
     assert {"litellm.service", "searx.service"} <= set(unit["wants"])

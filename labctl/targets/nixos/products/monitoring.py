@@ -86,8 +86,14 @@ def nvidia_gpu_exporter(run: Run) -> Made:
         "listenAddress": _address(port.bind),
         "port": port.published or port.listen,
     }
+    restart = False
+    why = "another driver's nvidia-smi would fail beside the kernel module that is loaded"
+    unit: dict[str, nix.Value] = {"restartIfChanged": nix.Noted(restart, why)}
     return Made(
-        options={"services": {"prometheus": {"exporters": {"nvidia-gpu": value}}}},
+        options={
+            "services": {"prometheus": {"exporters": {"nvidia-gpu": value}}},
+            "systemd": {"services": {"prometheus-nvidia-gpu-exporter": unit}},
+        },
         unit="prometheus-nvidia-gpu-exporter.service",
         form=run.native or run.workload.forms[0],
         module=True,

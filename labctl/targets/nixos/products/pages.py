@@ -19,6 +19,7 @@ def open_webui(run: Run) -> Made:
     port = workload.port()
     value: dict[str, nix.Value] = {
         "enable": True,
+        "package": _with_postgresql() if "DATABASE_URL" in {*variables.plain, *variables.secret} else None,
         "host": port.bind,
         "port": port.published or port.listen,
         "environment": {name: text for name, text in variables.plain.items() if name != "PORT"},
@@ -32,6 +33,13 @@ def open_webui(run: Run) -> Made:
         secrets=variables.secret,
         unfree=release.unfree("open-webui"),
     )
+
+
+def _with_postgresql() -> nix.Noted:
+    """Return Open WebUI with its database's driver, an extra of the package (0.6.40: text index 28899644)."""
+    joined = nix.Call("lib.concatLists", [nix.Ref("old.dependencies"), nix.Ref("old.optional-dependencies.postgres")])
+    package = nix.Call("pkgs.open-webui.overridePythonAttrs", nix.Lambda("old", {"dependencies": joined}))
+    return nix.Noted(package, "for its database")
 
 
 def searxng(run: Run) -> Made:

@@ -268,6 +268,8 @@
         RestartSec = 10;
       };
     };
+    # another driver's nvidia-smi would fail beside the kernel module that is loaded
+    prometheus-nvidia-gpu-exporter.restartIfChanged = false;
     grafana = {
       preStart = ''
         if [ ! -s /var/lib/grafana/labctl-secret-key ]; then
