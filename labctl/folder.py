@@ -1,19 +1,26 @@
-"""A rendered tree as a folder: ``DIR/<host>/<path>``, compared and written. Secrets are named and never written."""
+"""A rendered tree as a folder: ``DIR/<host>/<path>``, compared and written. Secrets are named and never written.
+
+Where the lab has NixOS hosts, the folder is a flake of all of them: ``nix flake check DIR``, ``DIR#<host>``.
+"""
 
 from __future__ import annotations
 
 import difflib
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from labctl.artefact import File, ModelFile, SecretFile, Tree
+from labctl.artefact import SYSTEM, File, ModelFile, SecretFile, Tree
 from labctl.diagnostics import Diagnostic, LabctlError
+from labctl.emit import nix
 from labctl.values import dataclass
 
 MARK: Final = ".labctl-rendered"
 """Stands in every folder that labctl rendered into: only such a folder is cleaned."""
+FLAKE: Final = "flake.nix"
+LOCK: Final = "flake.lock"
+"""What Nix writes beside ``FLAKE``, and people keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,23 @@ def wanted_files(tree: Tree) -> Mapping[str, Wanted]:
         lines = [_model_line(a) for a in tree.artefacts if isinstance(a, ModelFile) and a.host == host]
         if lines:
             files[f"{host}/models.txt"] = Wanted("".join(lines).encode())
+    flakes = {u.host: PurePosixPath(u.host, u.project).parent for u in tree.units if u.id == SYSTEM}
+    if flakes:
+        files[FLAKE] = Wanted(_lab_flake(flakes).encode())
     return dict(sorted(files.items()))
+
+
+def _lab_flake(flakes: Mapping[str, PurePosixPath]) -> str:
+    """Return the flake of all NixOS hosts, made of their own ones (paths of inputs are relative since Nix 2.26)."""
+    configurations: dict[str, nix.Value] = {h: nix.Ref("inputs", h, "nixosConfigurations", h) for h in flakes}
+    return nix.module(
+        (),
+        {
+            "description": "the NixOS hosts of the lab",
+            "inputs": {host: {"url": f"path:./{path}"} for host, path in flakes.items()},
+            "outputs": nix.Lambda("inputs", {"nixosConfigurations": configurations}),
+        },
+    )
 
 
 def _model_line(model: ModelFile) -> str:
@@ -77,7 +100,7 @@ def compare(folder: Path, wanted: Mapping[str, Wanted]) -> Changes:
     return Changes(
         new=tuple(p for p in wanted if p not in present),
         changed=tuple(changed),
-        extra=tuple(p for p in sorted(present) if p not in wanted),
+        extra=tuple(p for p in sorted(present) if p not in wanted and not (p == LOCK and FLAKE in wanted)),
         same=len(wanted) - len(changed) - sum(1 for p in wanted if p not in present),
         diff="".join(_diff(p, present[p].read_bytes(), wanted[p].content) for p in changed),
     )
