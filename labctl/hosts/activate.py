@@ -48,18 +48,29 @@ def _refuse(work: Work, names: set[str], projects: list[str], error: HostError) 
 
 
 def remove_units(work: Work) -> None:
-    """Stop units that the lab no longer has, before anything starts: they may hold ports and memory."""
-    gone = [c for c in work.todo(Kind.UNIT) if c.action is Action.DELETE]
-    for change in reversed(gone):
-        ref = work.old_ref(change.name)
-        if ref is None or ref.record is None:
-            continue
-        with work.making(change):
-            work.manager(ref.record.manager).forget(ref)
-            work.retired.add(ref.record.manager)
-            work.save(forget_units(work.manifest, [change.name]))
-        if ref.id == SYSTEM and change.address in work.failed:
-            raise HostError(work.failed[change.address])  # what its services read must stay
+    """Stop units that the lab no longer has, before anything starts: they may hold ports and memory.
+
+    What cannot be stopped is tried once more when the others have gone: a gateway starts servers as long as it runs.
+    """
+    gone = [c for c in reversed(work.todo(Kind.UNIT)) if c.action is Action.DELETE]
+    for change in gone:
+        _remove(work, change)
+    for change in gone[:-1]:
+        if change.address in work.failed:
+            work.forgive(change)
+            _remove(work, change)
+
+
+def _remove(work: Work, change: Change) -> None:
+    ref = work.old_ref(change.name)
+    if ref is None or ref.record is None:
+        return
+    with work.making(change):
+        work.manager(ref.record.manager).forget(ref)
+        work.retired.add(ref.record.manager)
+        work.save(forget_units(work.manifest, [change.name]))
+    if ref.id == SYSTEM and change.address in work.failed:
+        raise HostError(work.failed[change.address])  # what its services read must stay
 
 
 def remove_again(work: Work) -> None:

@@ -174,6 +174,11 @@ class Work:
         self.failed[change.address] = self.clean(problem)
         self.broken.add(change.name)
 
+    def forgive(self, change: Change) -> None:
+        """Take back that a change could not be made: it is about to be tried again."""
+        del self.failed[change.address]
+        self.broken.discard(change.name)
+
     def skip(self, change: Change, because: str) -> None:
         """Record that a change is not tried."""
         self.skipped.append(change.address)
