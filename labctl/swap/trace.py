@@ -54,7 +54,8 @@ class Parent:
 
 def span(record: Record, parent: Parent) -> bytes:
     """Return a request as a ``Span``: when it came, got its server, began to be answered and was over."""
-    begun, end = int(record.at * 1e9), int((record.at + record.seconds) * 1e9)
+    begun = int(record.at * 1e9)  # a float has no nanoseconds for the time of day: the rest is counted from here
+    end = begun + int(record.seconds * 1e9)
     tokens = {f"gen_ai.usage.{_USAGE[kind]}": count for kind, count in record.tokens.items()}
     facts: dict[str, Value] = {
         "http.request.method": "POST",
